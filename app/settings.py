@@ -1,0 +1,83 @@
+"""Frozen settings, read and validated once. The only reader of the environment."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """Every setting is an environment variable ``DUTING_<NAME>``, or a line in the file ``.env``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DUTING_", env_file=".env", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8420, ge=0, le=65535, description="0 takes a free port")
+    data_dir: Path = Field(default=Path("var"), description="database, recordings, generated secrets")
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in data_dir if unset")
+    rules: Path | None = Field(default=None, description="rule pack (YAML); the built-in bank.zh if unset")
+
+    model: str = Field(default="base", description="name known to `duting models`, or a folder")
+    models_dir: Path = Path("models")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute_type: str = Field(default="default", description="int8 on a CPU, int8_float16 on a GPU if default")
+    workers: int | None = Field(default=None, ge=1, le=64, description="model workers; by the machine if unset")
+    threads_per_worker: int | None = Field(default=None, ge=1, le=64)
+
+    ingest_token: SecretStr | None = Field(
+        default=None, description="what telephony must present; generated into data_dir if unset"
+    )
+    max_calls: int = Field(default=500, ge=1)
+    keep_audio: bool = True
+    session_hours: int = Field(default=12, ge=1, le=720)
+    secure_cookies: bool = Field(default=False, description="set it behind HTTPS")
+    events_kept: int = Field(default=200_000, ge=1000, description="events a browser can resume over")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool = False
+
+    @model_validator(mode="after")
+    def _known_scheme(self) -> Settings:
+        url = self.database_url
+        if url is not None and not url.startswith(("sqlite:", "postgresql")):
+            raise ValueError("DUTING_DATABASE_URL must start with sqlite: or postgresql")
+        return self
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'duting.db').absolute()}"
+
+    @property
+    def recordings(self) -> Path:
+        return self.data_dir / "recordings"
+
+    def token(self) -> str:
+        """The ingest token: the one set, or one made once and kept in ``data_dir`` for its owner only."""
+        if self.ingest_token is not None:
+            return self.ingest_token.get_secret_value()
+        path = self.data_dir / "ingest.token"
+        if not path.exists():
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_urlsafe(24))
+        return path.read_text().strip()
+
+
+def load(**overrides: object) -> Settings:
+    """Read the environment once; raises ``SettingsError`` that names every wrong variable."""
+    try:
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [
+            f"DUTING_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}, got {item['input']!r}"
+            for item in error.errors(include_url=False)
+        ]
+        raise SettingsError("the settings are not valid:\n  " + "\n  ".join(lines)) from None

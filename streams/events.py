@@ -1,0 +1,402 @@
+"""What flows along the path, in the order in which it flows.
+
+Everything is a frozen ``msgspec.Struct``. Times that end in ``_ms`` are **media time**: integer
+milliseconds since the call's first sample. Wall-clock time appears once, in ``Published.at``, added at
+the edge. "Not yet" is ``None``, never a number.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+Channel = Literal["agent", "customer", "unknown"]
+"""Who is heard on a channel; ``unknown`` is the one channel of a mixed mono recording."""
+
+Severity = Literal["info", "warning", "critical"]
+AlertState = Literal["open", "acknowledged", "resolved", "false_alarm", "escalated", "withdrawn"]
+Match = Literal["exact", "pinyin", "regex", "similar", "timer", "count", "entity", "signal"]
+
+SAMPLE_RATE = 16_000
+"""Hertz. Everything behind the decoder is mono, signed 16-bit, at this rate."""
+
+
+# ── ingest ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CallInfo(Struct, frozen=True, kw_only=True):
+    """What the telephony knows about a call; arrives with its start and may be updated."""
+
+    call_id: str
+    protocol: str = "replay"
+    agent: str | None = None
+    """The agent's account or extension."""
+    queue: str | None = None
+    customer: str | None = None
+    """The customer's number or id, already masked for display."""
+    customer_level: str | None = None
+    """VIP level in the bank's own words."""
+    direction: Literal["inbound", "outbound"] | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+    """Custom fields, as the telephony sent them."""
+    channels: tuple[Channel, ...] = ("agent", "customer")
+
+
+class CallStarted(Struct, frozen=True, kw_only=True, tag=True):
+    call: CallInfo
+
+    @property
+    def call_id(self) -> str:
+        return self.call.call_id
+
+    @property
+    def media_ms(self) -> int:
+        return 0
+
+
+class CallUpdated(Struct, frozen=True, kw_only=True, tag=True):
+    call: CallInfo
+    media_ms: int
+
+    @property
+    def call_id(self) -> str:
+        return self.call.call_id
+
+
+class CallEnded(Struct, frozen=True, kw_only=True, tag=True):
+    call_id: str
+    media_ms: int
+    """The call's length."""
+    reason: Literal["hangup", "disconnected", "interrupted", "error"] = "hangup"
+    """``interrupted``: the server stopped or was killed while the call ran."""
+
+
+class AudioFrame(Struct, frozen=True, kw_only=True, tag=True):
+    """A piece of one channel's audio, in order, without holes."""
+
+    call_id: str
+    channel: Channel
+    media_ms: int
+    """Of the first sample."""
+    pcm: bytes
+    """Signed 16-bit little-endian mono at ``SAMPLE_RATE``."""
+
+    @property
+    def duration_ms(self) -> int:
+        return len(self.pcm) // 2 * 1000 // SAMPLE_RATE
+
+
+class Gap(Struct, frozen=True, kw_only=True, tag=True):
+    """Audio of one channel that never came, or that was dropped; silence stands in its place."""
+
+    call_id: str
+    channel: Channel
+    media_ms: int
+    duration_ms: int
+    reason: Literal["missing", "late", "overload"]
+
+
+# ── listen ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SpeechStarted(Struct, frozen=True, kw_only=True, tag=True):
+    call_id: str
+    channel: Channel
+    media_ms: int
+    """Onset of the speech, a little before the moment at which it was noticed."""
+
+
+class SpeechStopped(Struct, frozen=True, kw_only=True, tag=True):
+    call_id: str
+    channel: Channel
+    media_ms: int
+    """End of the last speech heard, before the hangover."""
+
+
+class Utterance(Struct, frozen=True, kw_only=True, tag=True):
+    """One stretch of speech of one channel between two endpoints, or its beginning (``partial``)."""
+
+    call_id: str
+    channel: Channel
+    start_ms: int
+    """Of the first sample in ``pcm``, pre-roll included. With call and channel it names the utterance."""
+    end_ms: int
+    """End of the speech, without the hangover."""
+    pcm: bytes
+    """Signed 16-bit little-endian mono at ``SAMPLE_RATE``."""
+    final: bool
+    endpoint: Literal["pause", "soft", "hard", "end", "partial"]
+    """Why it was cut here."""
+
+    @property
+    def utterance_id(self) -> str:
+        return f"{self.call_id}:{self.channel}:{self.start_ms}"
+
+    @property
+    def media_ms(self) -> int:
+        return self.end_ms
+
+    @property
+    def duration_ms(self) -> int:
+        return len(self.pcm) // 2 * 1000 // SAMPLE_RATE
+
+
+# ── transcribe ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Word(Struct, frozen=True, kw_only=True):
+    text: str
+    start_ms: int
+    end_ms: int
+
+
+class Transcript(Struct, frozen=True, kw_only=True, tag=True):
+    """What an utterance says. Exactly one final one per utterance, also when it is empty."""
+
+    call_id: str
+    utterance_id: str
+    role: Channel
+    start_ms: int
+    end_ms: int
+    text: str
+    """Simplified Chinese as the model wrote it. Empty when a guard rejected it (``rejected`` says why)."""
+    final: bool
+    confidence: float | None = None
+    """Mean probability per token, 0 to 1."""
+    rejected: str | None = None
+    words: tuple[Word, ...] = ()
+
+    @property
+    def media_ms(self) -> int:
+        return self.end_ms
+
+    def time_of(self, index: int) -> int:
+        """Media time of the boundary before character ``index`` of ``text``.
+
+        From word times where there are any, else by proportion of characters over the speech.
+        """
+        at = 0
+        for word in self.words:
+            if index < at + len(word.text):
+                share = (index - at) / max(1, len(word.text))
+                return round(word.start_ms + share * (word.end_ms - word.start_ms))
+            at += len(word.text)
+        if self.words:
+            return self.words[-1].end_ms
+        share = index / max(1, len(self.text))
+        return round(self.start_ms + share * (self.end_ms - self.start_ms))
+
+
+# ── detect ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """Why a rule fired. Redacted before it leaves the core."""
+
+    text: str
+    """The sentence in which the phrase stands; for a timer, what was waited for."""
+    matched: tuple[str, ...] = ()
+    """What was heard, as it stands in ``text``."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Character ranges of ``matched`` in ``text`` (which is the utterance's text, after redaction)."""
+    expected: tuple[str, ...] = ()
+    """What the rule was looking for; differs from ``matched`` when it was recognised by sound."""
+    how: Match = "exact"
+    confidence: float | None = None
+
+
+class Detection(Struct, frozen=True, kw_only=True, tag=True):
+    """Pure result of a rule."""
+
+    call_id: str
+    rule_id: str
+    role: Channel
+    media_start_ms: int
+    media_end_ms: int
+    """End of the phrase itself: latency counts from here."""
+    anchor_ms: int
+    """What the alert's id is derived from: the utterance's start, or the moment a timer was armed."""
+    evidence: Evidence
+    utterance_id: str | None = None
+    withdrawn: bool = False
+    """A partial transcript raised this; the final one does not bear it out."""
+
+
+# ── raise ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class RuleCard(Struct, frozen=True, kw_only=True):
+    """What raising needs to know of the rule that fired."""
+
+    id: str
+    version: str
+    name: dict[str, str]
+    """By language: ``zh``, ``en``."""
+    severity: Severity
+    actions: tuple[Literal["alert", "marker", "hint", "webhook", "coach"], ...] = ("alert", "marker")
+    hint: dict[str, str] | None = None
+    """What the agent may say, by language."""
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """Milliseconds spent on each step, from the phrase's last sample entering the server.
+
+    ``delivery`` and ``total`` are known when the alert is written to a supervisor's socket.
+    """
+
+    vad: float | None = None
+    """Last sample of the phrase in → utterance cut."""
+    queue: float | None = None
+    """Utterance cut → its batch started."""
+    asr: float | None = None
+    rules: float | None = None
+    """Transcript → alert raised."""
+    delivery: float | None = None
+    """Alert raised → stored → written to the socket."""
+    total: float | None = None
+
+
+class Alert(Struct, frozen=True, kw_only=True, tag=True):
+    id: str
+    call_id: str
+    rule_id: str
+    rule_version: str
+    name: dict[str, str]
+    """By language: ``zh``, ``en``."""
+    severity: Severity
+    role: Channel
+    media_start_ms: int
+    media_end_ms: int
+    evidence: Evidence
+    utterance_id: str | None = None
+    state: AlertState = "open"
+    owner: str | None = None
+    latency_ms: Latency = Latency()
+
+    @property
+    def media_ms(self) -> int:
+        return self.media_end_ms
+
+
+class Marker(Struct, frozen=True, kw_only=True, tag=True):
+    """A point or span on the call's timeline."""
+
+    id: str
+    call_id: str
+    rule_id: str
+    severity: Severity
+    role: Channel
+    label: dict[str, str]
+    media_start_ms: int
+    media_end_ms: int
+    alert_id: str | None = None
+
+    @property
+    def media_ms(self) -> int:
+        return self.media_start_ms
+
+
+class Hint(Struct, frozen=True, kw_only=True, tag=True):
+    """What the agent may say next."""
+
+    id: str
+    call_id: str
+    rule_id: str
+    text: dict[str, str]
+    media_ms: int
+
+
+# ── outlet: what browsers receive ─────────────────────────────────────────────────────────────────
+
+EventType = Literal[
+    "call.started",
+    "call.updated",
+    "call.ended",
+    "utterance.partial",
+    "utterance.final",
+    "alert.raised",
+    "alert.updated",
+    "marker.added",
+    "hint.shown",
+    "health",
+]
+
+
+class Speaking(Struct, frozen=True, kw_only=True):
+    """Who speaks right now."""
+
+    agent: bool = False
+    customer: bool = False
+    unknown: bool = False
+
+
+class Text(Struct, frozen=True, kw_only=True):
+    """A transcript as people see it: redacted."""
+
+    utterance_id: str
+    role: Channel
+    start_ms: int
+    end_ms: int
+    text: str
+    confidence: float | None = None
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """How the service does. ``step`` is 0 (all) to 4 (new calls refused), see ``batching``."""
+
+    step: int
+    name: Literal["all", "fewer_partials", "no_partials", "no_retries", "refuse_calls"]
+    queue_wait_ms: float | None = None
+    calls: int = 0
+
+
+class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One event as browsers, webhooks and ``replay --json`` see it.
+
+    ``cursor`` grows by one with every stored event. Events that are not stored because a later one of
+    their kind replaces them (``utterance.partial``, who is speaking) carry the cursor of the stored
+    event before them, so that a client that comes back with ``?cursor=`` misses nothing.
+    """
+
+    cursor: int
+    type: EventType
+    call_id: str | None
+    at: str
+    """Wall clock, RFC 3339, UTC."""
+    media_ms: int | None
+    call: CallInfo | UnsetType = UNSET
+    speaking: Speaking | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    utterance: Text | UnsetType = UNSET
+    alert: Alert | UnsetType = UNSET
+    marker: Marker | UnsetType = UNSET
+    hint: Hint | UnsetType = UNSET
+    health: Health | UnsetType = UNSET
+
+
+CallEvent = CallStarted | CallUpdated | CallEnded | Gap | SpeechStarted | SpeechStopped | Transcript
+"""What detectors see, in the order of the stream."""
+
+
+OutletEvent = (
+    CallStarted
+    | CallUpdated
+    | CallEnded
+    | Gap
+    | SpeechStarted
+    | SpeechStopped
+    | Transcript
+    | Alert
+    | Marker
+    | Hint
+    | Health
+)
+"""What the runner hands to the outlet, texts redacted."""
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of ``Published``: what a subscriber may rely on."""
+    import msgspec
+
+    return msgspec.json.schema(Published)
