@@ -1,0 +1,18 @@
+"""The rule language: versioned YAML in, one compiled pack out, run over calls as they are spoken."""
+
+from detectors.rules.form import PackError, Problem
+from detectors.rules.loader import DEFAULT_PACK, load_pack, parse_pack
+from detectors.rules.model import Pack, Rule
+from detectors.rules.testing import TestResult, run_tests
+
+__all__ = [
+    "DEFAULT_PACK",
+    "Pack",
+    "PackError",
+    "Problem",
+    "Rule",
+    "TestResult",
+    "load_pack",
+    "parse_pack",
+    "run_tests",
+]

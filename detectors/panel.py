@@ -1,0 +1,54 @@
+"""All detectors of one call behind one ``Detector``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from detectors.base import Detector
+from detectors.rules.engine import RuleDetector
+from detectors.rules.model import Pack
+from streams.events import CallEnded, CallEvent, CallInfo, CallUpdated, Detection
+
+
+class Panel:
+    """Hands every event to every detector, in a fixed order, and merges when they want to be woken."""
+
+    def __init__(self, call: CallInfo, pack: Pack) -> None:
+        self.call = call
+        self.pack = pack
+        self._detectors: Sequence[Detector] = (RuleDetector(call, pack),)
+        self._ended = False
+
+    def on_event(self, event: CallEvent) -> list[Detection]:
+        """What the event makes the detectors say. Final transcripts may still come after ``CallEnded``."""
+        if isinstance(event, CallUpdated):
+            self.call = event.call
+        found = [d for detector in self._detectors for d in detector.on_event(event)]
+        if isinstance(event, CallEnded):
+            self._ended = True
+        return found
+
+    def wake_at(self) -> int | None:
+        if self._ended:
+            return None
+        times = [wake for d in self._detectors if (wake := d.wake_at()) is not None]
+        return min(times, default=None)
+
+    def on_wake(self, now_ms: int) -> list[Detection]:
+        if self._ended:
+            return []
+        return [d for detector in self._detectors for d in detector.on_wake(now_ms)]
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode((self.call, self._ended, [d.snapshot() for d in self._detectors]))
+
+    def restore(self, snapshot: bytes) -> None:
+        """Raises ``ValueError`` when the snapshot comes from another set of detectors."""
+        call, ended, states = msgspec.msgpack.decode(snapshot, type=tuple[CallInfo, bool, list[bytes]])
+        if len(states) != len(self._detectors):
+            raise ValueError(f"expected a snapshot of {len(self._detectors)} detectors, came {len(states)}")
+        self.call, self._ended = call, ended
+        for detector, state in zip(self._detectors, states, strict=True):
+            detector.restore(state)

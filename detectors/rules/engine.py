@@ -1,0 +1,205 @@
+"""Runs the rules of a pack over one call."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct, field
+
+from detectors.rules.loader import timers_of
+from detectors.rules.model import Found, Pack, Rule, Scene, Turn
+from detectors.rules.silence import Silence, SilenceState
+from streams.events import CallEvent, CallInfo, Channel, Detection, Evidence, Transcript
+
+_KEPT_TURNS: Final = 24
+_JOINT_MS: Final = 1500
+"""Two utterances of one speaker so close together may be one sentence cut by an endpoint."""
+_SEAMLESS_MS: Final = 1000
+"""So close that a full stop at the cut is the model's habit, not the speaker's."""
+_TAIL: Final = 16
+"""Characters of the previous utterance that are looked at again."""
+
+
+class _Past(Struct, frozen=True, array_like=True):
+    transcript: Transcript
+    tail: str
+
+
+class _State(Struct, array_like=True):
+    turns: list[_Past] = field(default_factory=list)
+    fired: dict[str, list[int]] = field(default_factory=dict)
+    """By rule: media times of what it raised lately, for the cooldown and to raise nothing twice."""
+    provisional: dict[str, list[Detection]] = field(default_factory=dict)
+    """By utterance: what its partial transcripts raised."""
+    silences: list[SilenceState] = field(default_factory=list)
+
+
+class RuleDetector:
+    """All rules of a pack on one call; keeps the contract of ``detectors.base.Detector``.
+
+    Final transcripts decide. A partial one may raise early; the final then confirms it silently, or
+    withdraws it by the same detection with ``withdrawn`` set.
+    """
+
+    def __init__(self, call: CallInfo, pack: Pack) -> None:
+        self._call = call
+        self._pack = pack
+        # Shadow rules run, so that they can be measured, and raise nothing.
+        self._rules = [rule for rule in pack.rules if rule.mode != "off"]
+        self._timers: list[tuple[Rule, Silence]] = [
+            (rule, timer) for rule in self._rules for timer in timers_of(rule.when)
+        ]
+        self._state = _State(silences=[timer.fresh() for _, timer in self._timers])
+        self._turns: list[Turn] = []
+
+    def on_event(self, event: CallEvent) -> list[Detection]:
+        if isinstance(event, Transcript):
+            return self._on_transcript(event)
+        detections: list[Detection] = []
+        for index, (rule, timer) in enumerate(self._timers):
+            state, since = timer.on_event(self._state.silences[index], event)
+            self._state.silences[index] = state
+            if since is not None:
+                detections += self._silent(rule, timer, since)
+        return detections
+
+    def wake_at(self) -> int | None:
+        times = [
+            wake
+            for (_, timer), state in zip(self._timers, self._state.silences, strict=True)
+            if (wake := timer.wake_at(state)) is not None
+        ]
+        return min(times, default=None)
+
+    def on_wake(self, now_ms: int) -> list[Detection]:
+        detections: list[Detection] = []
+        for index, (rule, timer) in enumerate(self._timers):
+            state, since = timer.on_wake(self._state.silences[index], now_ms)
+            self._state.silences[index] = state
+            if since is not None:
+                detections += self._silent(rule, timer, since)
+        return detections
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self._state)
+
+    def restore(self, snapshot: bytes) -> None:
+        state = msgspec.msgpack.decode(snapshot, type=_State)
+        if len(state.silences) != len(self._timers):
+            raise ValueError(
+                f"expected a snapshot of this pack with {len(self._timers)} timers, came {len(state.silences)}: "
+                "restore a call with the pack it started with"
+            )
+        self._state = state
+        self._turns = [self._ready(past.transcript, past.tail) for past in state.turns]
+
+    # ── utterances ────────────────────────────────────────────────────────────────────────────────
+
+    def _ready(self, transcript: Transcript, tail: str) -> Turn:
+        return Turn(transcript, tail, self._pack.lexicon, self._pack.patterns)
+
+    def _on_transcript(self, transcript: Transcript) -> list[Detection]:
+        tail = self._tail(transcript)
+        turn = self._ready(transcript, tail)
+        before = self._turns
+        self._turns = [*before, turn]
+        found = self._judge(turn) if turn.normal.text else []
+        if not transcript.final:
+            self._turns = before
+            known = self._state.provisional.setdefault(transcript.utterance_id, [])
+            fresh = [d for d in found if all(d.rule_id != k.rule_id for k in known)]
+            fresh = [d for d in fresh if self._admit(d)]
+            known.extend(fresh)
+            if not known:
+                del self._state.provisional[transcript.utterance_id]
+            return fresh
+        self._state.turns.append(_Past(transcript, tail))
+        if len(self._turns) > _KEPT_TURNS:
+            del self._turns[0], self._state.turns[0]
+        raised = self._state.provisional.pop(transcript.utterance_id, [])
+        borne_out = {d.rule_id for d in found}
+        withdrawn = [msgspec.structs.replace(d, withdrawn=True) for d in raised if d.rule_id not in borne_out]
+        for detection in withdrawn:
+            self._state.fired[detection.rule_id].remove(detection.anchor_ms)
+        already = {d.rule_id for d in raised}
+        return withdrawn + [d for d in found if d.rule_id not in already and self._admit(d)]
+
+    def _tail(self, transcript: Transcript) -> str:
+        for past in reversed(self._state.turns):
+            before = past.transcript
+            if before.role != transcript.role:
+                continue
+            gap = transcript.start_ms - before.end_ms
+            if before.start_ms >= transcript.start_ms or gap > _JOINT_MS:
+                return ""
+            tail = before.text[-_TAIL:]
+            return tail.rstrip("。.,， ") if gap <= _SEAMLESS_MS else tail
+        return ""
+
+    def _judge(self, turn: Turn) -> list[Detection]:
+        detections: list[Detection] = []
+        for rule in self._rules:
+            if not rule.concerns(turn.role):
+                continue
+            # On a mixed channel nobody knows who asks; 保本吗 is the customer's.
+            if turn.role == "unknown" and rule.role == "agent" and turn.is_question:
+                continue
+            scene = Scene(self._turns, rule, self._pack.patterns)
+            found = rule.when.find(scene, turn)
+            if found is None:
+                continue
+            if rule.unless is not None and rule.unless.find(scene, turn) is not None:
+                continue
+            if rule.mode == "live":
+                detections.append(self._detection(rule, turn, found))
+        return detections
+
+    def _detection(self, rule: Rule, turn: Turn, found: Found) -> Detection:
+        transcript = turn.transcript
+        spans = found.spans
+        start = transcript.time_of(spans[0][0]) if spans else transcript.start_ms
+        end = transcript.time_of(max(b for _, b in spans)) if spans else transcript.end_ms
+        return Detection(
+            call_id=transcript.call_id,
+            rule_id=rule.id,
+            role=transcript.role,
+            media_start_ms=start,
+            media_end_ms=max(start, end),
+            anchor_ms=transcript.start_ms,
+            utterance_id=transcript.utterance_id,
+            evidence=Evidence(
+                text=transcript.text,
+                matched=tuple(transcript.text[a:b] for a, b in spans),
+                spans=spans,
+                expected=found.expected,
+                how=found.how,
+                confidence=found.confidence,
+            ),
+        )
+
+    # ── timers ────────────────────────────────────────────────────────────────────────────────────
+
+    def _silent(self, rule: Rule, timer: Silence, since_ms: int) -> list[Detection]:
+        role: Channel = timer.between[0] if len(timer.between) == 1 else "unknown"
+        detection = Detection(
+            call_id=self._call.call_id,
+            rule_id=rule.id,
+            role=role,
+            media_start_ms=since_ms,
+            media_end_ms=since_ms + timer.limit_ms,
+            anchor_ms=since_ms,
+            evidence=Evidence(text=f"{timer.limit_ms / 1000:g} s", how="timer"),
+        )
+        return [detection] if rule.mode == "live" and self._admit(detection) else []
+
+    def _admit(self, detection: Detection) -> bool:
+        """Whether the detection is neither a repetition nor within the rule's cooldown; remembers it."""
+        rule = next(r for r in self._rules if r.id == detection.rule_id)
+        times = self._state.fired.setdefault(rule.id, [])
+        anchor = detection.anchor_ms
+        if any(anchor == t or abs(anchor - t) < rule.cooldown_ms for t in times):
+            return False
+        times.append(anchor)
+        del times[:-_KEPT_TURNS]
+        return True

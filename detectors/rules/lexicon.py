@@ -1,0 +1,243 @@
+"""All phrases of a pack in one index, by character and by sound, so that many cost about what one does.
+
+By character: an Aho-Corasick automaton over normalised text. By sound: pairs of neighbouring sound
+classes lead to candidates, which are then verified syllable by syllable against a budget that grows with
+the phrase's length. A phrase may have gaps: ``验证码…告诉我`` is two parts in order with a few characters
+between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import ahocorasick
+
+from detectors.mandarin import Normal, normalise
+from detectors.sounds import Heard, Sound, classes, cost, listen
+
+GAP: Final = "…"
+WIDEST_GAP: Final = 8
+"""Characters that may stand between the parts of a phrase."""
+_EXTRA_SOUND: Final = 0.8
+"""Cost of a syllable too many or too few."""
+_SHORTEST_ELASTIC: Final = 6
+"""Phrases of fewer syllables must keep their number of syllables."""
+
+
+class Hit(NamedTuple):
+    """A phrase found in a normalised text."""
+
+    phrase: int
+    start: int
+    end: int
+    """Indices into the normalised text."""
+    cost: float
+    """0 when it sounds alike or is the same, else the summed cost of the slips."""
+    exact: bool
+    confidence: float
+    """1 for an exact match; less the more sounds had to be excused."""
+
+
+class _Part(NamedTuple):
+    text: str
+    sounds: tuple[Sound, ...]
+    budget: float
+
+
+class _Found(NamedTuple):
+    start: int
+    end: int
+    cost: float
+    exact: bool
+
+
+def budget(syllables: int) -> float:
+    """Total cost of slips that a phrase of so many syllables may show.
+
+    Phrases of two syllables must sound exactly alike; so must the short parts of a phrase with gaps.
+    """
+    if syllables <= 2:
+        return 0.0
+    return {3: 0.3, 4: 0.6, 5: 0.8, 6: 1.0, 7: 1.2, 8: 1.35}.get(syllables, min(2.0, 0.17 * syllables))
+
+
+class Lexicon:
+    """Phrases by number, in the order in which they were given. Immutable; shared by all calls."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        self._phrases: list[tuple[int, ...]] = []
+        self._parts: list[_Part] = []
+        self._by_first: dict[int, list[int]] = {}
+        self._single: dict[int, list[int]] = {}
+        numbers: dict[str, int] = {}
+        self._pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for number, phrase in enumerate(phrases):
+            parts: list[int] = []
+            for text in phrase.split(GAP):
+                plain = normalise(text).text
+                if not plain:
+                    continue
+                if plain not in numbers:
+                    numbers[plain] = len(self._parts)
+                    self._add(plain)
+                parts.append(numbers[plain])
+            self._phrases.append(tuple(parts))
+            if len(parts) == 1:
+                self._single.setdefault(parts[0], []).append(number)
+            elif parts:
+                self._by_first.setdefault(parts[0], []).append(number)
+        self._automaton = ahocorasick.Automaton()
+        for part, entry in enumerate(self._parts):
+            self._automaton.add_word(entry.text, part)
+        if self._parts:
+            self._automaton.make_automaton()
+
+    def _add(self, plain: str) -> None:
+        number = len(self._parts)
+        sounds = listen(plain).sounds
+        self._parts.append(_Part(plain, sounds, budget(len(sounds))))
+        size = len(sounds)
+        anchors = {*range(0, size - 1, 2), size - 2} if size > 2 else {0}
+        for anchor in anchors:
+            if size < 2:
+                continue
+            for one in classes(sounds[anchor]):
+                for other in classes(sounds[anchor + 1]):
+                    self._pairs.setdefault((one, other), []).append((number, anchor))
+
+    def __len__(self) -> int:
+        return len(self._phrases)
+
+    def scan(self, normal: Normal) -> dict[int, list[Hit]]:
+        """Every phrase in the text, by its number; at most one hit for a place, the cheapest."""
+        if not self._parts or not normal.text:
+            return {}
+        found: dict[int, dict[int, _Found]] = {}
+        for last, part in self._automaton.iter(normal.text):
+            end = last + 1
+            start = end - len(self._parts[part].text)
+            if not (normal.cuts_number(start) or normal.cuts_number(end)):
+                found.setdefault(part, {})[start] = _Found(start, end, 0.0, True)
+        self._scan_sounds(normal, listen(normal.text), found)
+        hits: dict[int, list[Hit]] = {}
+        for part, places in found.items():
+            for number in self._single.get(part, ()):
+                hits[number] = [self._hit(number, (place,)) for _, place in sorted(places.items())]
+            for number in self._by_first.get(part, ()):
+                joined = self._join(number, found)
+                if joined:
+                    hits[number] = joined
+        return hits
+
+    def _scan_sounds(self, normal: Normal, heard: Heard, found: dict[int, dict[int, _Found]]) -> None:
+        sounds, starts, ends = heard
+        size = len(sounds)
+        grouped = [classes(s) for s in sounds]
+        pairs = self._pairs
+        seen: set[tuple[int, int]] = set()
+        for at in range(size - 1):
+            for one in grouped[at]:
+                for other in grouped[at + 1]:
+                    for part, anchor in pairs.get((one, other), ()):
+                        first = at - anchor
+                        if (part, first) in seen:
+                            continue
+                        seen.add((part, first))
+                        entry = self._parts[part]
+                        places = found.get(part)
+                        if first >= 0 and places is not None:
+                            known = places.get(starts[first])
+                            if known is not None and known.exact:
+                                continue
+                        verified = _verify(entry, sounds, first)
+                        if verified is None:
+                            continue
+                        begin, stop, total = verified
+                        # Half a number is another number.
+                        if _inside(starts, begin) or _inside(starts, stop):
+                            continue
+                        if normal.cuts_number(starts[begin]) or normal.cuts_number(ends[stop - 1]):
+                            continue
+                        places = found.setdefault(part, {})
+                        before = places.get(starts[begin])
+                        if before is None or (not before.exact and total < before.cost):
+                            places[starts[begin]] = _Found(starts[begin], ends[stop - 1], total, False)
+
+    def _join(self, number: int, found: dict[int, dict[int, _Found]]) -> list[Hit]:
+        first, *rest = self._phrases[number]
+        if any(part not in found for part in rest):
+            return []
+        hits: list[Hit] = []
+        for _, place in sorted(found[first].items()):
+            chain = [place]
+            for part in rest:
+                here = chain[-1].end
+                following = [f for s, f in found[part].items() if here <= s <= here + WIDEST_GAP]
+                if not following:
+                    break
+                chain.append(min(following, key=lambda f: (f.start, f.cost)))
+            else:
+                hits.append(self._hit(number, tuple(chain)))
+        return hits
+
+    def _hit(self, number: int, chain: tuple[_Found, ...]) -> Hit:
+        total = sum(f.cost for f in chain)
+        exact = all(f.exact for f in chain)
+        size = sum(len(self._parts[part].sounds) for part in self._phrases[number])
+        confidence = 1.0 if exact else round(max(0.0, 0.97 - 1.6 * total / max(1, size)), 3)
+        return Hit(number, chain[0].start, chain[-1].end, total, exact, confidence)
+
+
+def _inside(starts: tuple[int, ...], boundary: int) -> bool:
+    """Whether the boundary lies between two sounds of one number read as a whole."""
+    return 0 < boundary < len(starts) and starts[boundary] == starts[boundary - 1]
+
+
+def _verify(part: _Part, sounds: tuple[Sound, ...], first: int) -> tuple[int, int, float] | None:
+    """First sound, end and cost of the part near ``first``, or ``None`` if it is not there."""
+    wanted, allowed = part.sounds, part.budget
+    size = len(wanted)
+    if first >= 0 and first + size <= len(sounds):
+        total = 0.0
+        for offset in range(size):
+            one, other = wanted[offset], sounds[first + offset]
+            if one != other:
+                total += cost(one, other)
+                if total > allowed:
+                    break
+        else:
+            return first, first + size, total
+    if size < _SHORTEST_ELASTIC:
+        return None
+    return _elastic(part, sounds, first)
+
+
+def _elastic(part: _Part, sounds: tuple[Sound, ...], first: int) -> tuple[int, int, float] | None:
+    """Weighted edit distance with one syllable too many or too few, anywhere inside."""
+    wanted, allowed = part.sounds, part.budget
+    size = len(wanted)
+    best: tuple[int, int, float] | None = None
+    for begin in (first, first + 1, first - 1):
+        if begin < 0 or begin >= len(sounds):
+            continue
+        window = sounds[begin : begin + size + 1]
+        previous = [_EXTRA_SOUND * i for i in range(len(window) + 1)]
+        for row, sound in enumerate(wanted, 1):
+            current = [_EXTRA_SOUND * row] + [9.0] * len(window)
+            low, high = max(1, row - 1), min(len(window), row + 1)
+            for column in range(low, high + 1):
+                current[column] = min(
+                    previous[column - 1] + cost(sound, window[column - 1]),
+                    previous[column] + _EXTRA_SOUND,
+                    current[column - 1] + _EXTRA_SOUND,
+                )
+            previous = current
+            if min(previous) > allowed:
+                break
+        else:
+            for length in (size, size - 1, size + 1):
+                if length <= len(window) and previous[length] <= allowed:
+                    if best is None or previous[length] < best[2]:
+                        best = (begin, begin + length, previous[length])
+    return best

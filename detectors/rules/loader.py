@@ -1,0 +1,282 @@
+"""From a YAML file to a compiled pack, or to the full list of what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Final, cast, get_args
+
+from detectors.rules import combinators, phrase, regex, silence
+from detectors.rules.form import Form, PackError, Problem, compose, nearest
+from detectors.rules.lexicon import Lexicon
+from detectors.rules.model import (
+    Action,
+    Book,
+    Condition,
+    Mode,
+    Pack,
+    Patterns,
+    Role,
+    Rule,
+    TestCase,
+    TestTurn,
+)
+from streams.events import Channel, Severity
+
+DEFAULT_PACK: Final = Path(__file__).parent.parent / "packs" / "bank.zh.yaml"
+
+LEAVES: Final[dict[str, ModuleType]] = {
+    name: module for module in (phrase, regex, silence) for name in cast("tuple[str, ...]", module.NAMES)
+}
+"""Operators by the word that calls them. A new one is a new file and a line here."""
+
+_MODIFIERS: Final = ("role", "within")
+_RULE: Final = (
+    "id", "name", "severity", "role", "when", "unless", "cooldown", "mode", "actions", "hint",
+    "negation", "warning", "min_confidence", "hot", "tests", "hits", "misses",
+)  # fmt: skip
+_ROLES: Final = ("agent", "customer")
+_ID: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+_MIN_CONFIDENCE: Final = 0.3
+
+
+def load_pack(path: Path) -> Pack:
+    """The compiled pack in a file. Raises ``PackError`` with every problem; a pack is never half used."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise PackError([Problem(str(path), 1, 1, f"expected a readable file: {error.strerror}")]) from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise PackError([Problem(path.name, line, 1, "expected UTF-8, came bytes that are none")]) from error
+    return parse_pack(text, path.name)
+
+
+def parse_pack(text: str, file: str) -> Pack:
+    """The compiled pack in a text; ``file`` is what problems call it."""
+    root = compose(file, text)
+    book = Book()
+    fields = root.fields("the pack", ("id", "version", "name", "rules"), ("id", "version", "rules"))
+    if fields is None:
+        raise PackError(root.problems)
+    pack_id = fields["id"].text("id") if "id" in fields else None
+    version = fields["version"].text("version") if "version" in fields else None
+    name = _languages(fields["name"], "name") if "name" in fields else {}
+    rules: list[Rule] = []
+    places: dict[str, int] = {}
+    for form in fields["rules"].mappings("rules") if "rules" in fields else ():
+        rule = _rule(form, book)
+        if rule is None:
+            continue
+        line = form.node.start_mark.line + 1
+        if rule.id in places:
+            form.problem(f"expected an id of its own, came {rule.id!r}, which line {places[rule.id]} has")
+        places.setdefault(rule.id, line)
+        rules.append(rule)
+    _check_expectations(root, rules, places)
+    if root.problems:
+        raise PackError(root.problems)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Pack(
+        id=pack_id or "",
+        version=f"{version}+{digest}",
+        name=name or {},
+        rules=tuple(rules),
+        lexicon=Lexicon(book.phrases),
+        patterns=Patterns(list(book.patterns)),
+    )
+
+
+def _check_expectations(root: Form, rules: list[Rule], known: dict[str, int]) -> None:
+    for rule in rules:
+        for case in rule.tests:
+            for wanted in case.expect or ():
+                if wanted not in known:
+                    message = (
+                        f"expected a rule of this pack in expect, came {wanted!r}{nearest(wanted, known)}"
+                    )
+                    root.problems.append(Problem(root.file, case.line, 1, message))
+
+
+def _rule(form: Form, book: Book) -> Rule | None:
+    before = len(form.problems)
+    fields = form.fields("a rule", _RULE, ("id", "name", "severity", "role", "when"))
+    if fields is None:
+        return None
+    rule_id = fields["id"].text("id") if "id" in fields else None
+    if rule_id is not None and not _ID.fullmatch(rule_id):
+        fields["id"].problem(f"expected an id such as redline.guaranteed_return, came {rule_id!r}")
+    name = _languages(fields["name"], "name") if "name" in fields else None
+    severity = fields["severity"].choice("severity", get_args(Severity)) if "severity" in fields else None
+    role = fields["role"].choice("role", get_args(Role)) if "role" in fields else None
+    when = condition(fields["when"], book) if "when" in fields else None
+    if when is not None:
+        _check_timers(fields["when"], when)
+    unless = condition(fields["unless"], book) if "unless" in fields else None
+    if unless is not None and _timers(unless, deep=True):
+        fields["unless"].problem("expected a condition on what is said under unless, came silence")
+    cooldown = fields["cooldown"].number("cooldown (seconds)", 0, 86_400) if "cooldown" in fields else 0
+    mode = fields["mode"].choice("mode", get_args(Mode)) if "mode" in fields else "live"
+    actions = tuple(
+        cast(Action, choice)
+        for item in (fields["actions"].items("actions") if "actions" in fields else ())
+        if (choice := item.choice("an action", get_args(Action))) is not None
+    )
+    hint = _languages(fields["hint"], "hint") if "hint" in fields else None
+    # What an agent says about a phrase (denial, warning) absolves; a customer may say it however they like.
+    by_agent = role == "agent"
+    negation = fields["negation"].flag("negation") if "negation" in fields else True
+    warning = fields["warning"].flag("warning") if "warning" in fields else by_agent
+    low = (
+        fields["min_confidence"].number("min_confidence", 0, 1)
+        if "min_confidence" in fields
+        else _MIN_CONFIDENCE
+    )
+    hot = tuple(text for _, text in fields["hot"].texts("a word")) if "hot" in fields else ()
+    tests = _tests(fields, rule_id or "", role or "agent")
+    if len(form.problems) > before or rule_id is None or name is None or when is None:
+        return None
+    return Rule(
+        id=rule_id,
+        name=name,
+        severity=cast(Severity, severity),
+        role=cast(Role, role),
+        when=when,
+        unless=unless,
+        cooldown_ms=round((cooldown or 0) * 1000),
+        mode=cast(Mode, mode),
+        actions=actions or ("alert", "marker"),
+        hint=hint,
+        negation=bool(negation),
+        warning=bool(warning),
+        min_confidence=low or 0.0,
+        hot=hot,
+        tests=tests,
+    )
+
+
+def condition(form: Form, book: Book) -> Condition | None:
+    """A condition: a mapping with one operator, and the modifiers ``role`` and ``within``."""
+    known = (*LEAVES, *combinators.NAMES, *_MODIFIERS)
+    fields = form.fields("a condition", known)
+    if fields is None:
+        return None
+    operators = [name for name in fields if name not in _MODIFIERS]
+    if len(operators) != 1:
+        form.problem(
+            f"expected one operator ({', '.join((*LEAVES, *combinators.NAMES))}) in a condition, "
+            f"came {' and '.join(operators) or 'none'}"
+        )
+        return None
+    name = operators[0]
+    inner = fields[name]
+    within = combinators.window(fields["within"]) if "within" in fields else None
+    if within is not None and name in LEAVES:
+        fields["within"].problem(f"expected within beside all, any or not, came beside {name}")
+    built: Condition | None
+    if name in LEAVES:
+        built = LEAVES[name].build(inner, book)
+    else:
+        children = [condition(item, book) for item in inner.items(name)]
+        built = combinators.build(name, [c for c in children if c is not None], within, inner, book)
+        if not children and built is None and not inner.is_mapping:
+            inner.problem(f"expected at least one condition under {name}, came none")
+    if built is not None and "role" in fields:
+        role = fields["role"].choice("role", _ROLES)
+        if role is not None:
+            built = combinators.By(cast(Channel, role), built)
+    return built
+
+
+def timers_of(when: Condition) -> tuple[silence.Silence, ...]:
+    """The timers of a rule: its condition itself, or the arms of its ``any``."""
+    return tuple(_timers(when, deep=False))
+
+
+def _timers(when: Condition, deep: bool) -> list[silence.Silence]:
+    if isinstance(when, silence.Silence):
+        return [when]
+    if isinstance(when, combinators.Any):
+        return [
+            t
+            for part in when.parts
+            for t in (_timers(part, deep) if deep or isinstance(part, silence.Silence) else [])
+        ]
+    if not deep:
+        return []
+    if isinstance(when, combinators.All):
+        return [t for part in when.parts for t in _timers(part, True)]
+    if isinstance(when, combinators.Not):
+        return _timers(when.part, True)
+    if isinstance(when, combinators.By):
+        return _timers(when.inner, True)
+    return []
+
+
+def _check_timers(form: Form, when: Condition) -> None:
+    if len(_timers(when, deep=True)) != len(timers_of(when)):
+        form.problem("expected silence alone or as an arm of any, came it inside another condition")
+
+
+def _languages(form: Form, what: str) -> dict[str, str] | None:
+    fields = form.fields(what, ("zh", "en"), ("zh", "en"))
+    if fields is None:
+        return None
+    texts = {language: inner.text(f"{what}.{language}") for language, inner in fields.items()}
+    return {language: text for language, text in texts.items() if text is not None}
+
+
+def _tests(fields: dict[str, Form], rule_id: str, role: str) -> tuple[TestCase, ...]:
+    speaker: Channel = "customer" if role == "customer" else "agent"
+    cases: list[TestCase] = []
+    for kind in ("hits", "misses"):
+        for item, text in fields[kind].texts("a sentence") if kind in fields else ():
+            line = item.node.start_mark.line + 1
+            turns = (TestTurn(speaker, text),)
+            hits, misses = (rule_id, None) if kind == "hits" else (None, rule_id)
+            cases.append(TestCase(f"{kind}: {text}", line, turns, hits=hits, misses=misses))
+    for form in fields["tests"].mappings("tests") if "tests" in fields else ():
+        case = _case(form)
+        if case is not None:
+            cases.append(case)
+    return tuple(cases)
+
+
+def _case(form: Form) -> TestCase | None:
+    fields = form.fields("a test", ("name", "turns", "expect", "ends"), ("turns", "expect"))
+    if fields is None or "turns" not in fields or "expect" not in fields:
+        return None
+    line = form.node.start_mark.line + 1
+    turns = [turn for item in fields["turns"].mappings("turns") if (turn := _turn(item)) is not None]
+    expect = [text for _, text in fields["expect"].texts("a rule id")]
+    name = fields["name"].text("name") if "name" in fields else None
+    ends = fields["ends"].number("ends", 0, 86_400) if "ends" in fields else None
+    return TestCase(
+        name=name or (turns[0].text if turns else f"line {line}"),
+        line=line,
+        turns=tuple(turns),
+        expect=tuple(expect),
+        ends_ms=None if ends is None else round(ends * 1000),
+    )
+
+
+def _turn(form: Form) -> TestTurn | None:
+    fields = form.fields("a turn", ("agent", "customer", "unknown", "start", "end"))
+    if fields is None:
+        return None
+    roles = [role for role in get_args(Channel) if role in fields]
+    if len(roles) != 1:
+        form.problem(f"expected one speaker (agent, customer, unknown), came {' and '.join(roles) or 'none'}")
+        return None
+    text = fields[roles[0]].text("what is said")
+    times: list[int | None] = []
+    for name in ("start", "end"):
+        seconds = fields[name].number(name, 0, 86_400) if name in fields else None
+        times.append(None if seconds is None else round(seconds * 1000))
+    if text is None:
+        return None
+    return TestTurn(roles[0], text, times[0], times[1])
