@@ -28,8 +28,12 @@ class Settings(BaseSettings):
     model: str = Field(default="base", description="name known to `duting models`, or a folder")
     models_dir: Path = Path("models")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    compute_type: str = Field(default="default", description="int8 on a CPU, int8_float16 on a GPU if default")
-    workers: int | None = Field(default=None, ge=1, le=64, description="model workers; by the machine if unset")
+    compute_type: str = Field(
+        default="default", description="int8 on a CPU, int8_float16 on a GPU if default"
+    )
+    workers: int | None = Field(
+        default=None, ge=1, le=64, description="model workers; by the machine if unset"
+    )
     threads_per_worker: int | None = Field(default=None, ge=1, le=64)
 
     ingest_token: SecretStr | None = Field(

@@ -1,0 +1,140 @@
+"""The composition root: what the service is made of, and the order of the path, in plain code.
+
+ingest ─► listen ─► transcribe ─► detect ─► raise ─► outlet ─► dashboard
+Twilio    └──────────── LocalRunner ─────────────┘   store     feed
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from app import models
+from app.api.application import application
+from app.errors import DutingError
+from app.ingest import twilio
+from app.outlet import LocalOutlet
+from app.recorder import Recorders
+from app.settings import Settings
+from app.store import Store
+from detectors.panel import Panel
+from detectors.privacy import redact
+from detectors.rules import DEFAULT_PACK, Pack, PackError, load_pack
+from streams.events import CallInfo, OutletEvent, Published
+from streams.local import LocalRunner
+from streams.transcribe import Transcriber, WhisperTranscriber
+
+Progress = models.Progress
+
+
+class PackRefused(DutingError):
+    """The rule pack has errors; all of them are in the message."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that runs, and the web application that starts and stops it."""
+
+    settings: Settings
+    store: Store
+    outlet: LocalOutlet
+    runner: LocalRunner
+    audio: Recorders | None
+    pack: Pack
+
+    @property
+    def web(self) -> FastAPI:
+        return application(
+            self.settings,
+            self.store,
+            self.outlet,
+            self.pack,
+            routes=[twilio.route(self.runner, self.settings.token())],
+            health=self.runner.health,
+            lifespan=self.running,
+        )
+
+    @asynccontextmanager
+    async def running(self, _: FastAPI | None = None) -> AsyncIterator[None]:
+        await self.outlet.start()
+        # Calls that a crash cut off are closed before new ones come.
+        await self.outlet.close_interrupted()
+        await self.runner.start()
+        try:
+            yield
+        finally:
+            await self.runner.stop()
+            if self.audio is not None:
+                await self.audio.aclose()
+            await self.outlet.stop()
+            self.store.close()
+
+
+def build(
+    settings: Settings,
+    progress: Progress,
+    transcriber: Transcriber | None = None,
+    on_published: Callable[[Published], None] | None = None,
+) -> Service:
+    """Put the service together.
+
+    ``transcriber`` replaces the model (tests, capacity benchmarks); ``on_published`` is told every event
+    once it is stored, in order.
+
+    Raises ``DutingError`` with what was expected, what came and what to do.
+    """
+    pack = rules(settings.rules)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    store = Store.open(settings.database)
+    outlet = LocalOutlet(store, events_kept=settings.events_kept)
+    audio = Recorders(settings.recordings) if settings.keep_audio else None
+
+    async def emit(events: Sequence[OutletEvent]) -> None:
+        for published in await outlet.append(events):
+            if on_published is not None:
+                on_published(published)
+
+    runner = LocalRunner(
+        transcriber=transcriber or model(settings, progress),
+        detector=lambda call: Panel(call, pack),
+        card=pack.card,
+        prompt=bias(pack),
+        redact=redact,
+        emit=emit,
+        audio=audio,
+        most_calls=settings.max_calls,
+    )
+    return Service(settings, store, outlet, runner, audio, pack)
+
+
+def rules(path: Path | None) -> Pack:
+    """The pack in force; ``PackRefused`` lists every error with file, line and column."""
+    try:
+        return load_pack(path or DEFAULT_PACK)
+    except PackError as error:
+        raise PackRefused(str(error)) from None
+
+
+def model(settings: Settings, progress: Progress) -> WhisperTranscriber:
+    """The one speech model, verified, loaded and warm."""
+    folder = models.resolve(settings, progress)
+    transcriber = WhisperTranscriber(
+        folder,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        workers=settings.workers,
+        threads=settings.threads_per_worker,
+    )
+    transcriber.warm_up()
+    return transcriber
+
+
+def bias(pack: Pack) -> Callable[[CallInfo], str]:
+    """The prompt that tells the model what kind of speech comes, and the words of the rules in force."""
+    words = "、".join(pack.hot_words())
+    text = f"以下是银行客服的普通话通话。{words}。" if words else "以下是银行客服的普通话通话。"
+    return lambda call: text

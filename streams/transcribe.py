@@ -1,0 +1,190 @@
+"""Utterances to text: the Transcriber protocol, and the faster-whisper/CTranslate2 engine behind it.
+
+The only file that imports either. CTranslate2's encoder takes any window up to 30 s, so a clip is padded to
+the next step of ``WINDOWS`` instead of to 30 s, and clips of several calls go through the model in one
+``generate``. The model is loaded once; ``transcribe`` may be called from as many threads as there are
+workers, because CTranslate2 runs each call on a worker of its own and releases the GIL.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.events import SAMPLE_RATE
+from streams.guards import Reading, without_loops
+
+FRAMES_PER_SECOND = 100
+FULL_WINDOW = 3000
+WINDOWS = (250, 500, 750, 1000, 1250, 1500, FULL_WINDOW)
+"""Mel frames. A clip goes into the smallest that holds it and ``MARGIN`` more."""
+MARGIN = 64
+"""Frames of silence behind the clip: without them the model often drops the last word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Text that the model takes for what was said before: it biases towards these words."""
+
+    text: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    pcm: bytes
+    """Signed 16-bit little-endian mono at ``SAMPLE_RATE``, at most 30 s."""
+    prompt: Prompt
+
+    @property
+    def seconds(self) -> float:
+        return len(self.pcm) / 2 / SAMPLE_RATE
+
+
+class Transcriber(Protocol):
+    """Turns clips into text. Implementations hold one model for all calls."""
+
+    @property
+    def workers(self) -> int:
+        """How many batches may run at the same time."""
+        ...
+
+    @property
+    def largest_batch(self) -> int: ...
+
+    def prompt(self, text: str) -> Prompt:
+        """Prepare ``text``; cut to what the model has room for."""
+        ...
+
+    def transcribe(self, requests: Sequence[Request], frames: int) -> list[Reading]:
+        """One reading per request, in order. Blocking; thread-safe.
+
+        ``frames`` is the window for all of them; every prompt has the same number of tokens.
+        """
+        ...
+
+
+def window_for(seconds: float) -> int:
+    """The window, in mel frames, for a clip of this length."""
+    needed = math.ceil(seconds * FRAMES_PER_SECOND) + MARGIN
+    return next((w for w in WINDOWS if w >= needed), FULL_WINDOW)
+
+
+class WhisperTranscriber:
+    """Whisper on CTranslate2, greedy, without timestamps.
+
+    Args:
+        folder: holds model.bin, config.json, tokenizer.json and the vocabulary.
+        device: ``auto`` takes a GPU if CTranslate2 finds one.
+        compute_type: ``default`` is int8 on a CPU and int8_float16 on a GPU.
+        workers, threads: batches at a time, and threads each; ``None`` chooses by the machine (one worker
+            per core on a CPU, because two workers of one thread beat one worker of two; one on a GPU).
+    """
+
+    LANGUAGE = "zh"
+    MOST_PROMPT_TOKENS = 110
+    MOST_TOKENS_PER_SECOND = 9.0
+    MOST_TOKENS = 448
+    """Whisper's decoder has no positions beyond this (prompt included)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        compute_type: str = "default",
+        workers: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        import ctranslate2
+        from faster_whisper.feature_extractor import FeatureExtractor
+        from faster_whisper.tokenizer import Tokenizer
+        from opencc import OpenCC
+        from tokenizers import Tokenizer as HfTokenizer
+
+        if device == "auto":
+            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+        if compute_type == "default":
+            compute_type = "int8_float16" if device == "cuda" else "int8"
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.device = device
+        self._workers = workers or (1 if device == "cuda" else cores)
+        self.largest_batch = 32 if device == "cuda" else 4
+        self._model: Any = ctranslate2.models.Whisper(
+            str(folder),
+            device=device,
+            compute_type=compute_type,
+            inter_threads=self._workers,
+            intra_threads=threads or max(1, cores // self._workers),
+        )
+        self._storage = ctranslate2.StorageView
+        self._extractor: Any = FeatureExtractor(feature_size=self._model.n_mels)
+        self._tokenizer: Any = Tokenizer(
+            HfTokenizer.from_file(str(folder / "tokenizer.json")),
+            self._model.is_multilingual,
+            task="transcribe",
+            language=self.LANGUAGE,
+        )
+        self._simplified = OpenCC("t2s")
+        # Sound tags, music notes and symbols are no speech: the list of openai/whisper's decoder.
+        self._suppress = [-1, *self._tokenizer.non_speech_tokens]
+
+    @property
+    def workers(self) -> int:
+        return self._workers
+
+    def prompt(self, text: str) -> Prompt:
+        tokens = self._tokenizer.encode(" " + text.strip())[: self.MOST_PROMPT_TOKENS] if text else []
+        return Prompt(text, tuple(tokens))
+
+    def warm_up(self) -> None:
+        """Run the smallest window once, so that the first call does not pay for allocations."""
+        quiet = Request(bytes(SAMPLE_RATE), self.prompt(""))
+        self.transcribe([quiet], WINDOWS[0])
+
+    def transcribe(self, requests: Sequence[Request], frames: int) -> list[Reading]:
+        tokenizer = self._tokenizer
+        features = np.stack([self._features(request.pcm, frames) for request in requests])
+        start = [tokenizer.sot, tokenizer.language, tokenizer.transcribe, tokenizer.no_timestamps]
+        prompts = [
+            ([tokenizer.sot_prev, *r.prompt.tokens] if r.prompt.tokens else []) + start for r in requests
+        ]
+        longest = max(r.seconds for r in requests)
+        room = 10 + math.ceil(longest * self.MOST_TOKENS_PER_SECOND)
+        results = self._model.generate(
+            self._storage.from_array(features),
+            prompts,
+            beam_size=1,
+            max_length=min(self.MOST_TOKENS, len(prompts[0]) + room),
+            return_scores=True,
+            return_no_speech_prob=True,
+            repetition_penalty=1.1,
+            suppress_blank=True,
+            suppress_tokens=self._suppress,
+        )
+        return [self._reading(result, request) for result, request in zip(results, requests, strict=True)]
+
+    def _features(self, pcm: bytes, frames: int) -> npt.NDArray[np.float32]:
+        """Log-mel of the clip and of the digital silence behind it: float32, shape (mels, frames)."""
+        samples = np.zeros(frames * SAMPLE_RATE // FRAMES_PER_SECOND, np.float32)
+        clip = np.frombuffer(pcm, "<i2")[: len(samples)]
+        samples[: len(clip)] = clip.astype(np.float32) / 32768.0
+        mel: npt.NDArray[np.float32] = self._extractor(samples, padding=0)[:, :frames]
+        return mel
+
+    def _reading(self, result: Any, request: Request) -> Reading:
+        tokens = [t for t in result.sequences_ids[0] if t < self._tokenizer.eot]
+        text = without_loops(self._simplified.convert(self._tokenizer.decode(tokens).strip()))
+        return Reading(
+            text=text,
+            tokens=len(tokens),
+            log_probability=float(result.scores[0]),
+            no_speech=float(result.no_speech_prob),
+            seconds=request.seconds,
+        )
