@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from app import logs, settings as settings_
+from app import logs
+from app import settings as settings_
 from app.errors import DutingError, SettingsError
 
 app = typer.Typer(
@@ -93,8 +94,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(512)
     except OSError as error:
         raise SettingsError(
-            f"cannot listen on {host}:{port}: {error.strerror}; end the program that uses the port, or choose "
-            "another with --port or DUTING_PORT"
+            f"cannot listen on {host}:{port}: {error.strerror}; end the program that uses it, or choose another "
+            "port with --port or DUTING_PORT"
         ) from None
     return listener
 
@@ -260,7 +261,7 @@ def _progress() -> object:
     return RichProgress()
 
 
-class _bar:  # noqa: N801 - used like a function
+class _bar:
     """A progress bar on standard error over seconds of media; unknown lengths pulse."""
 
     def __init__(self, what: str, seconds: float | None) -> None:

@@ -81,7 +81,8 @@ def load(**overrides: object) -> Settings:
         return Settings(**{key: value for key, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [
-            f"DUTING_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}, got {item['input']!r}"
-            for item in error.errors(include_url=False)
+            f"DUTING_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            # Without the value: it may be a secret.
+            for item in error.errors(include_url=False, include_input=False)
         ]
         raise SettingsError("the settings are not valid:\n  " + "\n  ".join(lines)) from None

@@ -88,6 +88,8 @@ class ChannelAudio:
 
     DRIFT_MS = 60
     """A wire that stamps whole milliseconds, or by its own clock, is off by a little: that is no gap."""
+    FOLLOWS_MS = 10
+    """Less than the shortest chunk: what comes this close behind is the next one, whatever its number."""
     LONGEST_JUMP_MS = 600_000
 
     def __init__(self, call_id: str, channel: Channel, rate: int, depth: int = 5) -> None:
@@ -138,7 +140,7 @@ class ChannelAudio:
         while self._waiting:
             number = min(self._waiting)
             chunk = self._waiting[number]
-            follows = self._origin_ms is not None and chunk.media_ms - self._wire_ms() <= self.DRIFT_MS // 3
+            follows = self._origin_ms is not None and chunk.media_ms - self._wire_ms() < self.FOLLOWS_MS
             if number != self._next and not follows:
                 break
             del self._waiting[number]

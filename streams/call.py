@@ -136,6 +136,13 @@ class LiveCall:
         self.arrivals[item.channel].note(item.media_ms + item.duration_ms, now_s)
         return self._note(self.listeners[item.channel].push(item))
 
+    def entered(self, channel: Channel, media_ms: int) -> float | None:
+        """When the sample at ``media_ms`` was in the server; by the later channel if this is none."""
+        if channel in self.arrivals:
+            return self.arrivals[channel].entered(media_ms)
+        known = [e for a in self.arrivals.values() if (e := a.entered(media_ms)) is not None]
+        return max(known, default=None)
+
     def finish(self) -> list[Heard]:
         """No more audio will come: cut what is being said on every channel."""
         return [heard for listener in self.listeners.values() for heard in self._note(listener.finish())]

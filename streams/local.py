@@ -1,9 +1,9 @@
 """The runner on one machine: asyncio around the pure parts, the model in worker threads.
 
-The path of one call: ``hear`` (an edge hands in ordered frames) → the call's listeners → the scheduler
-in front of the model → the call's detector → ``emit`` (the outlet). Voice detection runs on the event
-loop, sixty times faster than real time, so that no queue is needed in front of it: what the loop has not
-yet taken waits in the socket, whose buffer is the bound, and a peer that sends faster is slowed by TCP.
+The path of one call: ``hear`` (an edge hands in ordered frames) → the call's listeners → the recogniser
+→ the call's detector → ``emit`` (the outlet). Voice detection runs on the event loop, sixty times faster
+than real time, so that no queue is needed in front of it: what the loop has not yet taken waits in the
+socket, whose buffer is the bound, and a peer that sends faster is slowed by TCP.
 
 Bounds and what happens at them:
 
@@ -15,21 +15,17 @@ Bounds and what happens at them:
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import structlog
 from msgspec.structs import replace
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
-from streams.batching import Batch, Job, Kind, Scheduler, Shape
 from streams.call import CallDetector, LiveCall
-from streams.degrade import Degradation
 from streams.events import (
     AudioFrame,
     CallEnded,
@@ -48,34 +44,21 @@ from streams.events import (
     Transcript,
     Utterance,
 )
-from streams.guards import Reading, rejected, suspicious
 from streams.listen import Endpointing, Heard
 from streams.raising import raised
-from streams.transcribe import FULL_WINDOW, Prompt, Request, Transcriber, window_for
+from streams.recognise import Recognised, Recogniser
+from streams.transcribe import Prompt, Transcriber
 from streams.vad import SileroVad, Vad
 
 log = structlog.get_logger(__name__)
 
 CALLS = Gauge("duting_calls", "Calls in progress")
-JOBS = Gauge("duting_jobs_waiting", "Jobs in front of the model", ["kind"])
-STEP = Gauge("duting_degradation_step", "0 all … 4 new calls refused")
-QUEUE_WAIT = Histogram(
-    "duting_queue_wait_seconds",
-    "Utterance cut → batch started",
-    ["kind"],
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.2, 2.5, 5, 10),
-)
-BATCH_SIZE = Histogram("duting_batch_size", "Jobs per batch", buckets=(1, 2, 4, 8, 16, 32, 64))
-BATCH_SECONDS = Histogram(
-    "duting_batch_seconds", "Model time of a batch", buckets=(0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 10)
-)
 AUDIO = Counter("duting_audio_seconds", "Audio received, all channels")
-SPEECH = Counter("duting_speech_seconds", "Speech sent to the model as finals")
 GAPS = Counter("duting_gap_seconds", "Audio that never came or was dropped", ["reason"])
-REJECTED = Counter("duting_readings_rejected", "Readings that a guard refused", ["reason"])
-RETRIES = Counter("duting_retries", "Suspicious readings sent again", ["reason"])
 DETECTIONS = Counter("duting_detections", "What rules found", ["rule"])
 DROPPED = Counter("duting_events_dropped", "Replaceable events dropped on the way to the outlet")
+
+EndReason = Literal["hangup", "disconnected", "interrupted", "error"]
 
 
 class CallRefused(Exception):
@@ -96,17 +79,6 @@ class FrameSink(Protocol):
     async def close(self, call_id: str, media_ms: int) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    utterance: Utterance
-    cut_s: float
-    first: Reading | None = None
-    """Of the short window, when this is a retry."""
-    queue_s: float = 0.0
-    """Waited so far, on earlier passes."""
-    asr_s: float = 0.0
-
-
 @dataclass(slots=True)
 class _Open:
     """A call as the runner holds it."""
@@ -117,8 +89,10 @@ class _Open:
     drained: asyncio.Event
     """Set while the model owes this call nothing."""
     partials: int = 0
-    finished: dict[Channel, int] | None = None
-    """Media time of the last final cut per channel: a partial from before it is stale."""
+    answers: dict[str, Recognised] = field(default_factory=dict)
+    """Those that wait for the one before them on their channel."""
+    finished_ms: dict[Channel, int] = field(default_factory=dict)
+    """Where the last final of a channel ended: a partial from before it is stale."""
 
 
 class LocalRunner:
@@ -136,12 +110,13 @@ class LocalRunner:
     """
 
     CROWDED = 5_000
-    BATCH_TIMEOUT_S = 120.0
     TICK_S = 0.1
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
     LONGEST_PARTIAL_MS = 10_000
     DRAIN_TIMEOUT_S = 60.0
+    UNPACED_JOBS = 8
+    """Jobs that a call that comes faster than speech may have in front of the model."""
 
     def __init__(
         self,
@@ -158,20 +133,19 @@ class LocalRunner:
         endpointing: Endpointing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._transcriber, self._detector, self._card = transcriber, detector, card
-        self._prompt_text, self._redact, self._emit = prompt, redact, emit
+        self._detector, self._card = detector, card
+        self._prompt, self._redact, self._emit = prompt, redact, emit
         self._audio, self._most_calls = audio, most_calls
         self._vad, self._endpointing, self._clock = vad, endpointing, clock
-        self._scheduler: Scheduler[_Task] = Scheduler(transcriber.largest_batch)
-        self._degradation = Degradation()
+        self._recogniser = Recogniser(
+            transcriber,
+            on_final=self._on_final,
+            on_partial=self._on_partial,
+            on_step=lambda: self._post([self.health()]),
+            clock=clock,
+        )
         self._calls: dict[str, _Open] = {}
-        self._prompts: dict[str, Prompt] = {}
-        self._free = transcriber.workers
-        self._pool = ThreadPoolExecutor(transcriber.workers, thread_name_prefix="model")
-        self._running: set[asyncio.Task[None]] = set()
         self._outbox: deque[OutletEvent] = deque()
-        self._eased = asyncio.Event()
-        """Set whenever a batch is done."""
         self._posted = asyncio.Event()
         self._delivered = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -191,7 +165,7 @@ class LocalRunner:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._recogniser.close()
 
     async def flush(self) -> None:
         """Wait until everything posted so far is stored."""
@@ -204,10 +178,11 @@ class LocalRunner:
         return len(self._calls)
 
     def health(self) -> Health:
+        degradation = self._recogniser.degradation
         return Health(
-            step=self._degradation.step,
-            name=self._degradation.name,
-            queue_wait_ms=round(self._degradation.wait_s * 1000, 1),
+            step=degradation.step,
+            name=degradation.name,
+            queue_wait_ms=round(degradation.wait_s * 1000, 1),
             calls=len(self._calls),
         )
 
@@ -223,35 +198,37 @@ class LocalRunner:
                 f"the call {info.call_id} is in progress already; give each call an id of its own",
                 retryable=False,
             )
-        if len(self._calls) >= self._most_calls or self._degradation.step == 4:
+        degradation = self._recogniser.degradation
+        if len(self._calls) >= self._most_calls or degradation.name == "refuse_calls":
             raise CallRefused(
                 f"no room for another call ({len(self._calls)} in progress, "
-                f"step {self._degradation.name}); try again in a few seconds",
+                f"step {degradation.name}); try again in a few seconds",
                 retryable=True,
             )
         live = LiveCall(info, self._detector(info), self._vad, self._endpointing)
         drained = asyncio.Event()
         drained.set()
-        self._calls[info.call_id] = _Open(live, self._prompt(info), paced, drained, finished={})
+        prompt = self._recogniser.prompt(self._prompt(info))
+        self._calls[info.call_id] = _Open(live, prompt, paced, drained)
         CALLS.set(len(self._calls))
         if self._audio is not None:
             self._audio.start(info)
         started = CallStarted(call=info)
         self._post([started])
-        self._raise(live, live.detector.on_event(started), None)
+        self._raise(live, live.detector.on_event(started))
         log.info("call.started", call_id=info.call_id, protocol=info.protocol)
 
     def update(self, info: CallInfo) -> None:
         """The telephony knows more now: metadata of the call has changed."""
-        call = self._calls[info.call_id]
-        call.live.info = info
-        updated = CallUpdated(call=info, media_ms=call.live.media_ms)
+        live = self._calls[info.call_id].live
+        live.info = info
+        updated = CallUpdated(call=info, media_ms=live.media_ms)
         self._post([updated])
-        self._raise(call.live, call.live.detector.on_event(updated), None)
+        self._raise(live, live.detector.on_event(updated))
 
     def hear(self, item: AudioFrame | Gap) -> None:
         """Take the next frame, or gap, of a call in progress; ``KeyError`` if there is no such call."""
-        call, now = self._calls[item.call_id], self._clock()
+        call = self._calls[item.call_id]
         if isinstance(item, Gap):
             GAPS.labels(item.reason).inc(item.duration_ms / 1000)
             self._post([item])
@@ -259,23 +236,20 @@ class LocalRunner:
             AUDIO.inc(item.duration_ms / 1000)
             if self._audio is not None:
                 self._audio.frame(item)
-        self._heard(call, call.live.hear(item, now), now)
-        self._wake(call, call.live.watermark_ms)
+        self._heard(call, call.live.hear(item, self._clock()))
+        self._raise(call.live, call.live.wake(call.live.watermark_ms))
 
     async def ready(self) -> None:
         """Back-pressure for a caller that is not paced by a telephone: returns when the model keeps up."""
-        while len(self._scheduler) > 8:
-            self._eased.clear()
-            await self._eased.wait()
+        await self._recogniser.ready(self.UNPACED_JOBS)
         await asyncio.sleep(0)
 
-    async def close(self, call_id: str, reason: str) -> None:
+    async def close(self, call_id: str, reason: EndReason) -> None:
         """End a call: cut what is being said, wait for its finals, then tell everybody."""
         call = self._calls.get(call_id)
         if call is None:
             return
-        now = self._clock()
-        self._heard(call, call.live.finish(), now)
+        self._heard(call, call.live.finish())
         media_ms = call.live.media_ms
         try:
             await asyncio.wait_for(call.drained.wait(), self.DRAIN_TIMEOUT_S)
@@ -283,8 +257,8 @@ class LocalRunner:
             log.error("call.not_drained", call_id=call_id, owed=call.live.pending)
         if self._calls.get(call_id) is not call:
             return
-        ended = CallEnded(call_id=call_id, media_ms=media_ms, reason=reason)  # type: ignore[arg-type]
-        self._raise(call.live, call.live.detector.on_event(ended), None)
+        ended = CallEnded(call_id=call_id, media_ms=media_ms, reason=reason)
+        self._raise(call.live, call.live.detector.on_event(ended))
         if self._audio is not None:
             await self._audio.close(call_id, media_ms)
         self._calls.pop(call_id, None)
@@ -294,221 +268,87 @@ class LocalRunner:
 
     # ── listen → transcribe ───────────────────────────────────────────────────────────────────────
 
-    def _heard(self, call: _Open, heard: list[Heard], now: float) -> None:
+    def _heard(self, call: _Open, heard: list[Heard]) -> None:
         for item in heard:
             if isinstance(item, SpeechStarted | SpeechStopped):
                 self._post([item])
-                self._raise(call.live, call.live.edge(item), None)
-            elif item.final or self._wants(call, item):
-                self._submit(call, _Task(item, now), Kind.FINAL if item.final else Kind.PARTIAL, now)
-        self._dispatch()
+                self._raise(call.live, call.live.edge(item))
+            elif item.final:
+                call.drained.clear()
+                call.finished_ms[item.channel] = item.end_ms
+                self._recogniser.submit(item, call.prompt)
+            elif self._wants(call, item):
+                self._recogniser.submit(item, call.prompt)
 
     def _wants(self, call: _Open, partial: Utterance) -> bool:
         call.partials += 1
-        step = self._degradation.step
+        step = self._recogniser.degradation.name
         # A replay that runs faster than speech has nobody to show partials to.
         return (
             call.paced
             and partial.duration_ms <= self.LONGEST_PARTIAL_MS
-            and (step == 0 or (step == 1 and call.partials % 2 == 0))
+            and (step == "all" or (step == "fewer_partials" and call.partials % 2 == 0))
         )
-
-    def _submit(self, call: _Open, task: _Task, kind: Kind, now: float) -> None:
-        utterance = task.utterance
-        frames = FULL_WINDOW if kind is Kind.RETRY else window_for(utterance.duration_ms / 1000)
-        if kind is Kind.FINAL:
-            call.drained.clear()
-            assert call.finished is not None
-            call.finished[utterance.channel] = utterance.end_ms
-            SPEECH.inc(utterance.duration_ms / 1000)
-        job = Job(
-            (utterance.call_id, utterance.channel), kind, Shape(frames, len(call.prompt.tokens)), now, task
-        )
-        for gone in self._scheduler.submit(job):
-            if gone is job and task.first is not None:
-                self._settle(call, task, task.first)
-
-    def _prompt(self, info: CallInfo) -> Prompt:
-        text = self._prompt_text(info)
-        if text not in self._prompts:
-            self._prompts[text] = self._transcriber.prompt(text)
-        return self._prompts[text]
-
-    def _dispatch(self) -> None:
-        while self._free:
-            batch = self._scheduler.next_batch(self._clock())
-            if batch is None:
-                break
-            self._free -= 1
-            task = asyncio.create_task(self._run(batch))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        for kind in Kind:
-            JOBS.labels(kind.name.lower()).set(self._scheduler.waiting(kind))
-
-    async def _run(self, batch: Batch[_Task]) -> None:
-        started = self._clock()
-        jobs = [job for job in batch.jobs if job.channel[0] in self._calls]
-        try:
-            readings = await self._read(jobs, batch.shape)
-        finally:
-            self._free += 1
-            self._eased.set()
-        seconds = self._clock() - started
-        if jobs:
-            self._scheduler.cost.learn(batch.shape, len(jobs), seconds)
-            BATCH_SIZE.observe(len(jobs))
-            BATCH_SECONDS.observe(seconds)
-        for job, reading in zip(jobs, readings, strict=True):
-            wait = started - job.arrived_s
-            QUEUE_WAIT.labels(job.kind.name.lower()).observe(wait)
-            if job.kind in (Kind.FINAL, Kind.SUSPICIOUS):
-                self._measure(wait)
-            call = self._calls.get(job.channel[0])
-            if call is not None:
-                task = job.payload
-                timed = _Task(
-                    task.utterance, task.cut_s, task.first, task.queue_s + wait, task.asr_s + seconds
-                )
-                self._answered(call, job.kind, timed, reading)
-        self._dispatch()
-
-    async def _read(self, jobs: list[Job[_Task]], shape: Shape) -> list[Reading | None]:
-        """Readings in order; ``None`` where the model failed. A batch that fails is tried job by job."""
-        if not jobs:
-            return []
-        requests = [Request(job.payload.utterance.pcm, self._calls[job.channel[0]].prompt) for job in jobs]
-        loop = asyncio.get_running_loop()
-        try:
-            return list(
-                await asyncio.wait_for(
-                    loop.run_in_executor(self._pool, self._transcriber.transcribe, requests, shape.frames),
-                    self.BATCH_TIMEOUT_S,
-                )
-            )
-        except Exception as error:
-            log.error("model.failed", batch=len(jobs), frames=shape.frames, error=type(error).__name__)
-        if len(jobs) == 1:
-            return [None]
-        return [reading for job in jobs for reading in await self._read([job], shape)]
-
-    def _measure(self, wait_s: float) -> None:
-        if self._degradation.observe(wait_s, self._clock()):
-            STEP.set(self._degradation.step)
-            log.warning("degradation", step=self._degradation.step, name=self._degradation.name)
-            self._post([self.health()])
-            if self._degradation.step >= 2:
-                self._scheduler.give_up(Kind.PARTIAL)
-            if self._degradation.step >= 3:
-                for job in self._scheduler.give_up(Kind.RETRY):
-                    call = self._calls.get(job.channel[0])
-                    if call is not None and job.payload.first is not None:
-                        self._settle(call, job.payload, job.payload.first)
 
     # ── transcribe → detect → raise ───────────────────────────────────────────────────────────────
 
-    def _answered(self, call: _Open, kind: Kind, task: _Task, reading: Reading | None) -> None:
-        if kind is Kind.PARTIAL:
-            self._partial(call, task.utterance, reading)
+    def _on_partial(self, recognised: Recognised) -> None:
+        transcript = recognised.transcript
+        call = self._calls.get(transcript.call_id)
+        if call is None or transcript.start_ms < call.finished_ms.get(transcript.role, -1):
             return
-        if reading is None:
-            self._settle(call, task, task.first)
-            return
-        if task.first is not None:
-            better = max((reading, task.first), key=lambda r: (not self._refused(r, call), r.log_probability))
-            self._settle(call, task, better)
-            return
-        doubt = suspicious(reading)
-        if doubt is None or self._degradation.step >= 3:
-            self._settle(call, task, reading)
-            return
-        RETRIES.labels(doubt).inc()
-        retry = _Task(task.utterance, task.cut_s, reading, task.queue_s, task.asr_s)
-        self._submit(call, retry, Kind.RETRY, self._clock())
-
-    def _refused(self, reading: Reading, call: _Open) -> str | None:
-        return rejected(reading, call.prompt.text)
-
-    def _transcript(self, utterance: Utterance, reading: Reading | None, refused: str | None) -> Transcript:
-        believed = reading is not None and refused is None
-        return Transcript(
-            call_id=utterance.call_id,
-            utterance_id=utterance.utterance_id,
-            role=utterance.channel,
-            start_ms=utterance.start_ms,
-            end_ms=utterance.end_ms,
-            text=reading.text if reading is not None and believed else "",
-            final=utterance.final,
-            confidence=round(math.exp(min(0.0, reading.log_probability)), 3)
-            if reading is not None and believed
-            else None,
-            rejected=refused,
-        )
-
-    def _partial(self, call: _Open, utterance: Utterance, reading: Reading | None) -> None:
-        assert call.finished is not None
-        stale = utterance.start_ms < call.finished.get(utterance.channel, -1)
-        if stale or reading is None or self._refused(reading, call):
-            return
-        transcript = self._transcript(utterance, reading, None)
         self._post([replace(transcript, text=self._redact(transcript.text))])
 
-    def _settle(self, call: _Open, task: _Task, reading: Reading | None) -> None:
-        """The final word on an utterance: exactly one transcript leaves, empty if nothing is believed."""
-        refused = "model_failed" if reading is None else self._refused(reading, call)
-        if refused is not None:
-            REJECTED.labels(refused).inc()
-        transcript = self._transcript(task.utterance, reading, refused)
-        done_s = self._clock()
-        for ready, detections in call.live.transcribed(transcript):
+    def _on_final(self, recognised: Recognised) -> None:
+        call = self._calls.get(recognised.transcript.call_id)
+        if call is None:
+            return
+        call.answers[recognised.transcript.utterance_id] = recognised
+        for ready, detections in call.live.transcribed(recognised.transcript):
             self._post([replace(ready, text=self._redact(ready.text))])
-            # A transcript that waited for the one before it has waited in a queue.
-            self._raise(call.live, detections, (task, done_s))
+            self._raise(call.live, detections, call.answers.pop(ready.utterance_id))
         if not call.live.pending:
             call.drained.set()
 
-    def _raise(self, live: LiveCall, detections: list[Detection], timed: tuple[_Task, float] | None) -> None:
-        now = self._clock()
+    def _raise(
+        self, live: LiveCall, detections: list[Detection], recognised: Recognised | None = None
+    ) -> None:
         for detection in detections:
             DETECTIONS.labels(detection.rule_id).inc()
-            latency = self._latency(live, detection, timed, now)
+            latency = self._latency(live, detection, recognised)
             self._post(raised(detection, self._card(detection.rule_id), latency, self._redact))
 
-    def _latency(
-        self, live: LiveCall, detection: Detection, timed: tuple[_Task, float] | None, now: float
-    ) -> Latency:
-        entered = [a.entered(detection.media_end_ms) for c, a in live.arrivals.items() if c == detection.role]
-        entered = entered or [a.entered(detection.media_end_ms) for a in live.arrivals.values()]
-        since = max((e for e in entered if e is not None), default=now)
+    def _latency(self, live: LiveCall, detection: Detection, recognised: Recognised | None) -> Latency:
+        now = self._clock()
+        entered = live.entered(detection.role, detection.media_end_ms)
+        since = now if entered is None else entered
 
         def ms(seconds: float) -> float:
             return round(max(0.0, seconds) * 1000, 1)
 
-        if timed is None:
+        if recognised is None:
             return Latency(vad=ms(now - since), queue=0.0, asr=0.0, rules=0.0)
-        task, done_s = timed
-        queue = max(0.0, done_s - task.cut_s - task.asr_s)
+        waited = recognised.done_s - recognised.cut_s - recognised.asr_s
         return Latency(
-            vad=ms(task.cut_s - since), queue=ms(queue), asr=ms(task.asr_s), rules=ms(now - done_s)
+            vad=ms(recognised.cut_s - since),
+            queue=ms(waited),
+            asr=ms(recognised.asr_s),
+            rules=ms(now - recognised.done_s),
         )
 
     # ── timers and delivery ───────────────────────────────────────────────────────────────────────
 
-    def _wake(self, call: _Open, now_ms: int) -> None:
-        self._raise(call.live, call.live.wake(now_ms), None)
-
     async def _tick(self) -> None:
-        """Serve timers of calls that send nothing, and notice when finals wait."""
+        """Serve the timers of calls that send nothing, and notice when finals wait."""
         while True:
             await asyncio.sleep(self.TICK_S)
             now = self._clock()
             for call in list(self._calls.values()):
                 silent_s = now - (call.live.last_arrival_s or now)
                 if call.paced and silent_s > self.STALLED_S:
-                    self._wake(call, call.live.media_ms + int(silent_s * 1000))
-            # An idle model measures no waits; the average must still come down, and rise when it is stuck.
-            self._measure(self._scheduler.oldest_final_wait(now))
-            self._dispatch()
+                    reached = call.live.media_ms + int(silent_s * 1000)
+                    self._raise(call.live, call.live.wake(reached))
+            self._recogniser.tick()
 
     def _post(self, events: Sequence[OutletEvent]) -> None:
         for event in events:
@@ -532,6 +372,7 @@ class LocalRunner:
                 try:
                     await self._emit(events)
                 except Exception as error:
+                    # The store may come back: nothing is lost meanwhile.
                     log.error("outlet.failed", waiting=len(self._outbox), error=type(error).__name__)
                     await asyncio.sleep(pause)
                     pause = min(5.0, pause * 2)

@@ -81,7 +81,7 @@ class Server:
     def __enter__(self) -> Server:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as out:
-            self.process = subprocess.Popen(  # noqa: S603 - our own command
+            self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", "serve", "--announce"],
                 env=self._environment,
                 stdout=subprocess.PIPE,
@@ -141,6 +141,8 @@ class Supervisor:
     alerts: dict[str, list[tuple[float, Alert]]] = field(default_factory=dict)
     finals: dict[str, list[tuple[float, Published]]] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with every event."""
     on_event: Callable[[Published], None] | None = None
     connected: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -168,6 +170,7 @@ class Supervisor:
             self.ended.add(call_id)
         if self.on_event is not None:
             self.on_event(event)
+        self.heard.set()
 
 
 @dataclass
@@ -190,7 +193,7 @@ class Outcome:
         return sorted(t for t in found if t is not None)
 
     def heard_s(self, score: truth.Score) -> list[float]:
-        """Seconds from the end of the phrase, as the script has it, to the alert on the supervisor's socket."""
+        """Seconds from the end of the phrase, as scripted, to the alert on the supervisor's socket."""
         out = []
         for want, alert in score.hit:
             arrived = next(t for t, a in self.supervisor.alerts[self.ids[want.call]] if a.id == alert.id)
@@ -244,4 +247,5 @@ async def play_all(
 
 async def _all_ended(supervisor: Supervisor, ids: set[str]) -> None:
     while not ids <= supervisor.ended:
-        await asyncio.sleep(0.1)
+        supervisor.heard.clear()
+        await supervisor.heard.wait()

@@ -1,7 +1,7 @@
 """Scripted calls with their truth: what was said when, and which rules should have fired.
 
-``NAME.ogg`` beside ``NAME.json``: a list of turns ``{start, end, role, text, emotion, rules, spans}`` in seconds;
-``spans`` says where a rule's phrase itself lies.
+``NAME.ogg`` beside ``NAME.json``: a list of turns ``{start, end, role, text, emotion, rules, spans}`` in
+seconds; ``spans`` says where a rule's phrase itself lies.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Twilio Media Streams: a pure parser, and the WebSocket route around it.
 
-The wire: https://www.twilio.com/docs/voice/media-streams/websocket-messages. JSON text frames ``connected``,
-``start``, ``media`` (20 ms of mu-law at 8 kHz, base64), ``dtmf``, ``mark``, ``stop``. The track ``inbound`` is
-what Twilio hears from the customer, ``outbound`` what it plays to them: the agent.
+The wire: https://www.twilio.com/docs/voice/media-streams/websocket-messages. JSON text frames
+``connected``, ``start``, ``media`` (20 ms of mu-law at 8 kHz, base64), ``dtmf``, ``mark``, ``stop``. The
+track ``inbound`` is what Twilio hears from the customer, ``outbound`` what it plays to them: the agent.
 
 Custom parameters of the stream carry the call's metadata: ``agent``, ``queue``, ``customer``,
 ``customer_level``, ``direction``; ``token`` is the ingest token where no header can carry it; everything else
@@ -42,15 +42,15 @@ _LONGEST_PAYLOAD = _RATE
 
 class _Format(msgspec.Struct):
     encoding: str = "audio/x-mulaw"
-    sampleRate: int = _RATE  # noqa: N815 - the wire's name
+    sampleRate: int = _RATE
     channels: int = 1
 
 
 class _StartBody(msgspec.Struct):
-    callSid: str  # noqa: N815
+    callSid: str
     tracks: list[str] = ["inbound", "outbound"]
-    customParameters: dict[str, str] = {}  # noqa: N815
-    mediaFormat: _Format = msgspec.field(default_factory=_Format)  # noqa: N815
+    customParameters: dict[str, str] = {}
+    mediaFormat: _Format = msgspec.field(default_factory=_Format)
 
 
 class _MediaBody(msgspec.Struct):

@@ -1,0 +1,235 @@
+"""All calls' utterances through the one model: schedules batches, retries suspects, degrades under load.
+
+The asyncio edge around ``batching``, ``degrade``, ``guards`` and a ``Transcriber``. The runners of one
+machine and of many use it alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from streams.batching import Batch, Job, Kind, Scheduler, Shape
+from streams.degrade import Degradation
+from streams.events import Transcript, Utterance
+from streams.guards import Reading, rejected, suspicious
+from streams.transcribe import FULL_WINDOW, Prompt, Request, Transcriber, window_for
+
+log = structlog.get_logger(__name__)
+
+JOBS = Gauge("duting_jobs_waiting", "Jobs in front of the model", ["kind"])
+STEP = Gauge("duting_degradation_step", "0 all … 4 new calls refused")
+QUEUE_WAIT = Histogram(
+    "duting_queue_wait_seconds",
+    "Utterance cut → batch started",
+    ["kind"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.2, 2.5, 5, 10),
+)
+BATCH_SIZE = Histogram("duting_batch_size", "Jobs per batch", buckets=(1, 2, 4, 8, 16, 32, 64))
+BATCH_SECONDS = Histogram(
+    "duting_batch_seconds", "Model time of a batch", buckets=(0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 10)
+)
+SPEECH = Counter("duting_speech_seconds", "Speech sent to the model as finals")
+REJECTED = Counter("duting_readings_rejected", "Readings that a guard refused", ["reason"])
+RETRIES = Counter("duting_retries", "Suspicious readings sent again", ["reason"])
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A transcript and how long its way through the model took. Seconds; ``cut_s``, ``done_s`` are clocks."""
+
+    transcript: Transcript
+    cut_s: float
+    done_s: float
+    asr_s: float
+    """In batches, over all passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    utterance: Utterance
+    prompt: Prompt
+    cut_s: float
+    first: Reading | None = None
+    """Of the short window, when this is a retry."""
+    asr_s: float = 0.0
+
+
+class Recogniser:
+    """One per process. Every method belongs to one event loop.
+
+    Args:
+        on_final: gets exactly one ``Recognised`` per final utterance submitted, also when the model fails.
+        on_partial: gets those partials that were worth the model's time.
+        on_step: told when the degradation step has changed.
+    """
+
+    BATCH_TIMEOUT_S = 120.0
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        on_final: Callable[[Recognised], None],
+        on_partial: Callable[[Recognised], None],
+        on_step: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transcriber = transcriber
+        self._on_final, self._on_partial, self._on_step = on_final, on_partial, on_step
+        self._clock = clock
+        self._scheduler: Scheduler[_Task] = Scheduler(transcriber.largest_batch)
+        self.degradation = Degradation()
+        self._prompts: dict[str, Prompt] = {}
+        self._free = transcriber.workers
+        self._pool = ThreadPoolExecutor(transcriber.workers, thread_name_prefix="model")
+        self._running: set[asyncio.Task[None]] = set()
+        self._eased = asyncio.Event()
+        """Set whenever a batch is done."""
+
+    def prompt(self, text: str) -> Prompt:
+        if text not in self._prompts:
+            self._prompts[text] = self._transcriber.prompt(text)
+        return self._prompts[text]
+
+    def submit(self, utterance: Utterance, prompt: Prompt) -> None:
+        """Queue an utterance; the answer comes to ``on_final`` or, perhaps, ``on_partial``."""
+        now = self._clock()
+        if utterance.final:
+            SPEECH.inc(utterance.duration_ms / 1000)
+        self._queue(_Task(utterance, prompt, now), Kind.FINAL if utterance.final else Kind.PARTIAL, now)
+        self._dispatch()
+
+    async def ready(self, most_waiting: int) -> None:
+        """Return when at most ``most_waiting`` jobs wait: back-pressure for what is not paced by speech."""
+        while len(self._scheduler) > most_waiting:
+            self._eased.clear()
+            await self._eased.wait()
+
+    def tick(self) -> None:
+        """Call a few times a second: an idle model measures no waits, and neither does one that is stuck."""
+        self._measure(self._scheduler.oldest_final_wait(self._clock()))
+        self._dispatch()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # ── the way through the model ─────────────────────────────────────────────────────────────────
+
+    def _queue(self, task: _Task, kind: Kind, now: float) -> None:
+        utterance = task.utterance
+        frames = FULL_WINDOW if kind is Kind.RETRY else window_for(utterance.duration_ms / 1000)
+        shape = Shape(frames, len(task.prompt.tokens))
+        job = Job((utterance.call_id, utterance.channel), kind, shape, now, task)
+        for gone in self._scheduler.submit(job):
+            if gone is job:
+                self._settle(task, task.first)
+
+    def _dispatch(self) -> None:
+        while self._free:
+            batch = self._scheduler.next_batch(self._clock())
+            if batch is None:
+                break
+            self._free -= 1
+            task = asyncio.create_task(self._run(batch))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        for kind in Kind:
+            JOBS.labels(kind.name.lower()).set(self._scheduler.waiting(kind))
+
+    async def _run(self, batch: Batch[_Task]) -> None:
+        started = self._clock()
+        try:
+            readings = await self._read([job.payload for job in batch.jobs], batch.shape)
+        finally:
+            self._free += 1
+            self._eased.set()
+        seconds = self._clock() - started
+        self._scheduler.cost.learn(batch.shape, len(batch.jobs), seconds)
+        BATCH_SIZE.observe(len(batch.jobs))
+        BATCH_SECONDS.observe(seconds)
+        for job, reading in zip(batch.jobs, readings, strict=True):
+            wait = started - job.arrived_s
+            QUEUE_WAIT.labels(job.kind.name.lower()).observe(wait)
+            if job.kind in (Kind.FINAL, Kind.SUSPICIOUS):
+                self._measure(wait)
+            task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
+            self._answered(job.kind, task, reading)
+        self._dispatch()
+
+    async def _read(self, tasks: list[_Task], shape: Shape) -> list[Reading | None]:
+        """Readings in order; ``None`` where the model failed. A batch that fails is tried job by job."""
+        requests = [Request(task.utterance.pcm, task.prompt) for task in tasks]
+        loop = asyncio.get_running_loop()
+        try:
+            work = loop.run_in_executor(self._pool, self._transcriber.transcribe, requests, shape.frames)
+            return list(await asyncio.wait_for(work, self.BATCH_TIMEOUT_S))
+        except Exception as error:
+            # Whatever the engine throws must not end the path: the utterance then has an empty transcript.
+            log.error("model.failed", batch=len(tasks), frames=shape.frames, error=type(error).__name__)
+        if len(tasks) == 1:
+            return [None]
+        return [reading for task in tasks for reading in await self._read([task], shape)]
+
+    def _measure(self, wait_s: float) -> None:
+        if not self.degradation.observe(wait_s, self._clock()):
+            return
+        step = self.degradation.step
+        STEP.set(step)
+        log.warning("degradation", step=step, name=self.degradation.name)
+        if step >= 2:
+            self._scheduler.give_up(Kind.PARTIAL)
+        if step >= 3:
+            for job in self._scheduler.give_up(Kind.RETRY):
+                self._settle(job.payload, job.payload.first)
+        self._on_step()
+
+    # ── what is believed ──────────────────────────────────────────────────────────────────────────
+
+    def _answered(self, kind: Kind, task: _Task, reading: Reading | None) -> None:
+        if kind is Kind.PARTIAL:
+            if reading is not None and rejected(reading, task.prompt.text) is None:
+                self._on_partial(self._recognised(task, reading, None))
+        elif reading is None:
+            self._settle(task, task.first)
+        elif task.first is not None:
+            self._settle(task, max((task.first, reading), key=lambda r: self._belief(r, task)))
+        else:
+            doubt = suspicious(reading)
+            if doubt is None or self.degradation.step >= 3:
+                self._settle(task, reading)
+            else:
+                RETRIES.labels(doubt).inc()
+                self._queue(replace(task, first=reading), Kind.RETRY, self._clock())
+
+    @staticmethod
+    def _belief(reading: Reading, task: _Task) -> tuple[bool, float]:
+        return rejected(reading, task.prompt.text) is None, reading.log_probability
+
+    def _settle(self, task: _Task, reading: Reading | None) -> None:
+        refused = "model_failed" if reading is None else rejected(reading, task.prompt.text)
+        if refused is not None:
+            REJECTED.labels(refused).inc()
+        self._on_final(self._recognised(task, reading, refused))
+
+    def _recognised(self, task: _Task, reading: Reading | None, refused: str | None) -> Recognised:
+        utterance = task.utterance
+        believed = reading if refused is None else None
+        transcript = Transcript(
+            call_id=utterance.call_id,
+            utterance_id=utterance.utterance_id,
+            role=utterance.channel,
+            start_ms=utterance.start_ms,
+            end_ms=utterance.end_ms,
+            text=believed.text if believed else "",
+            final=utterance.final,
+            confidence=round(math.exp(min(0.0, believed.log_probability)), 3) if believed else None,
+            rejected=refused,
+        )
+        return Recognised(transcript, task.cut_s, self._clock(), task.asr_s)

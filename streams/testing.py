@@ -1,0 +1,85 @@
+"""Fakes for tests and benchmarks: sound without a microphone, a transcriber without a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streams.audio import Samples
+from streams.events import SAMPLE_RATE, AudioFrame, Channel
+from streams.guards import Reading
+from streams.transcribe import Prompt, Request
+from streams.vad import Probabilities
+
+
+def tone(ms: int, level: int = 8_000, hertz: float = 220.0) -> Samples:
+    """A sine, int16 at ``SAMPLE_RATE``."""
+    t = np.arange(ms * SAMPLE_RATE // 1000) / SAMPLE_RATE
+    return (level * np.sin(2 * np.pi * hertz * t)).astype(np.int16)
+
+
+def silence(ms: int) -> Samples:
+    return np.zeros(ms * SAMPLE_RATE // 1000, np.int16)
+
+
+def play(
+    call_id: str, channel: Channel, samples: Samples, start_ms: int = 0, frame_ms: int = 20
+) -> Iterator[AudioFrame]:
+    """``samples`` as the frames an ingest edge would hand in."""
+    step = frame_ms * SAMPLE_RATE // 1000
+    for position in range(0, len(samples), step):
+        yield AudioFrame(
+            call_id=call_id,
+            channel=channel,
+            media_ms=start_ms + position * 1000 // SAMPLE_RATE,
+            pcm=samples[position : position + step].astype("<i2").tobytes(),
+        )
+
+
+class LoudnessVad:
+    """Everything louder than ``level`` is speech."""
+
+    def __init__(self, level: float = 500.0) -> None:
+        self._level = level
+
+    def probabilities(self, windows: Samples) -> Probabilities:
+        levels = np.sqrt(np.mean(np.square(windows.astype(np.float32)), axis=1))
+        loud: Probabilities = (levels > self._level).astype(np.float32)
+        return loud
+
+
+@dataclass
+class ScriptedTranscriber:
+    """Answers with what ``script`` says of a request, after ``seconds`` of pretended work.
+
+    Thread-safe as far as ``script`` is. ``batches`` keeps what was asked: (window, number of requests).
+    """
+
+    script: Callable[[Request], str]
+    workers: int = 2
+    largest_batch: int = 8
+    seconds: float = 0.0
+    log_probability: float = -0.2
+    batches: list[tuple[int, int]] = field(default_factory=list)
+
+    def prompt(self, text: str) -> Prompt:
+        return Prompt(text, tuple(range(len(text))))
+
+    def transcribe(self, requests: Sequence[Request], frames: int) -> list[Reading]:
+        self.batches.append((frames, len(requests)))
+        if self.seconds:
+            time.sleep(self.seconds)
+        return [self._reading(request) for request in requests]
+
+    def _reading(self, request: Request) -> Reading:
+        text = self.script(request)
+        return Reading(
+            text=text,
+            tokens=len(text),
+            log_probability=self.log_probability,
+            no_speech=0.0,
+            seconds=request.seconds,
+        )
