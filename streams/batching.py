@@ -2,7 +2,7 @@
 
 Every call's utterances meet here, above the model. The rules, in the order in which they are asked:
 
-1. A job belongs to a *class*: suspicious finals, finals, partials, retries. The class gives its deadline
+1. A job belongs to a *class*: suspicious finals, finals, partials, retries, background. The class gives its deadline
    (arrival + ``BUDGET_S``) and its rank. A job whose deadline has passed ranks with the finals, so that
    nothing starves.
 2. When a worker is free, the first job by (rank, deadline) leads the batch: there is no fixed wait, and
@@ -34,9 +34,20 @@ class Kind(IntEnum):
     PARTIAL = 2
     RETRY = 3
     """A final that the short window got wrong; goes again with the full window."""
+    BACKGROUND = 4
+    """A final of a recording that is replayed: nobody waits for it."""
 
 
-BUDGET_S = {Kind.SUSPICIOUS: 0.3, Kind.FINAL: 0.8, Kind.PARTIAL: 1.0, Kind.RETRY: 2.5}
+FINALS = (Kind.SUSPICIOUS, Kind.FINAL)
+"""Somebody waits for these: their wait is what degradation measures."""
+
+BUDGET_S = {
+    Kind.SUSPICIOUS: 0.3,
+    Kind.FINAL: 0.8,
+    Kind.PARTIAL: 1.0,
+    Kind.RETRY: 2.5,
+    Kind.BACKGROUND: 20.0,
+}
 
 
 class Shape(NamedTuple):
@@ -124,7 +135,7 @@ class Scheduler(Generic[Payload]):
 
     def oldest_final_wait(self, now_s: float) -> float:
         """Seconds that the longest waiting final has waited; 0 when none waits."""
-        waits = [now_s - j.arrived_s for j in self._jobs if j.kind in (Kind.FINAL, Kind.SUSPICIOUS)]
+        waits = [now_s - j.arrived_s for j in self._jobs if j.kind in FINALS]
         return max(waits, default=0.0)
 
     def submit(self, job: Job[Payload]) -> list[Job[Payload]]:
@@ -136,7 +147,7 @@ class Scheduler(Generic[Payload]):
         if job.kind is Kind.RETRY and self.waiting(Kind.RETRY) >= self._most_retries:
             return [job]
         superseded: list[Job[Payload]] = []
-        if job.kind is not Kind.RETRY:
+        if job.kind in (Kind.PARTIAL, *FINALS):
             superseded = [j for j in self._jobs if j.kind is Kind.PARTIAL and j.channel == job.channel]
             for old in superseded:
                 self._jobs.remove(old)
@@ -145,7 +156,7 @@ class Scheduler(Generic[Payload]):
 
     def give_up(self, kind: Kind) -> list[Job[Payload]]:
         """Remove and return all waiting partials or retries (when the service degrades)."""
-        if kind in (Kind.FINAL, Kind.SUSPICIOUS):
+        if kind not in (Kind.PARTIAL, Kind.RETRY):
             raise ValueError("finals are never given up")
         gone = [job for job in self._jobs if job.kind is kind]
         self._jobs = [job for job in self._jobs if job.kind is not kind]

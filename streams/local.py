@@ -206,6 +206,7 @@ class LocalRunner:
                 retryable=True,
             )
         live = LiveCall(info, self._detector(info), self._vad, self._endpointing)
+        live.last_arrival_s = self._clock()
         drained = asyncio.Event()
         drained.set()
         prompt = self._recogniser.prompt(self._prompt(info))
@@ -276,9 +277,9 @@ class LocalRunner:
             elif item.final:
                 call.drained.clear()
                 call.finished_ms[item.channel] = item.end_ms
-                self._recogniser.submit(item, call.prompt)
+                self._recogniser.submit(item, call.prompt, live=call.paced)
             elif self._wants(call, item):
-                self._recogniser.submit(item, call.prompt)
+                self._recogniser.submit(item, call.prompt, live=call.paced)
 
     def _wants(self, call: _Open, partial: Utterance) -> bool:
         call.partials += 1
@@ -339,16 +340,19 @@ class LocalRunner:
     # ── timers and delivery ───────────────────────────────────────────────────────────────────────
 
     async def _tick(self) -> None:
-        """Serve the timers of calls that send nothing, and notice when finals wait."""
         while True:
             await asyncio.sleep(self.TICK_S)
-            now = self._clock()
-            for call in list(self._calls.values()):
-                silent_s = now - (call.live.last_arrival_s or now)
-                if call.paced and silent_s > self.STALLED_S:
-                    reached = call.live.media_ms + int(silent_s * 1000)
-                    self._raise(call.live, call.live.wake(reached))
-            self._recogniser.tick()
+            self.serve_timers()
+
+    def serve_timers(self) -> None:
+        """Serve the timers of calls that send nothing, and notice when finals wait; runs every ``TICK_S``."""
+        now = self._clock()
+        for call in list(self._calls.values()):
+            silent_s = now - (call.live.last_arrival_s or now)
+            if call.paced and silent_s > self.STALLED_S:
+                reached = call.live.media_ms + int(silent_s * 1000)
+                self._raise(call.live, call.live.wake(reached))
+        self._recogniser.tick()
 
     def _post(self, events: Sequence[OutletEvent]) -> None:
         for event in events:

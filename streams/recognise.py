@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from streams.batching import Batch, Job, Kind, Scheduler, Shape
+from streams.batching import FINALS, Batch, Job, Kind, Scheduler, Shape
 from streams.degrade import Degradation
 from streams.events import Transcript, Utterance
 from streams.guards import Reading, rejected, suspicious
@@ -98,12 +98,17 @@ class Recogniser:
             self._prompts[text] = self._transcriber.prompt(text)
         return self._prompts[text]
 
-    def submit(self, utterance: Utterance, prompt: Prompt) -> None:
-        """Queue an utterance; the answer comes to ``on_final`` or, perhaps, ``on_partial``."""
+    def submit(self, utterance: Utterance, prompt: Prompt, live: bool) -> None:
+        """Queue an utterance; the answer comes to ``on_final`` or, perhaps, ``on_partial``.
+
+        ``live``: somebody waits for it; a recording that is replayed gives way.
+        """
         now = self._clock()
+        kind = Kind.PARTIAL
         if utterance.final:
             SPEECH.inc(utterance.duration_ms / 1000)
-        self._queue(_Task(utterance, prompt, now), Kind.FINAL if utterance.final else Kind.PARTIAL, now)
+            kind = Kind.FINAL if live else Kind.BACKGROUND
+        self._queue(_Task(utterance, prompt, now), kind, now)
         self._dispatch()
 
     async def ready(self, most_waiting: int) -> None:
@@ -157,7 +162,7 @@ class Recogniser:
         for job, reading in zip(batch.jobs, readings, strict=True):
             wait = started - job.arrived_s
             QUEUE_WAIT.labels(job.kind.name.lower()).observe(wait)
-            if job.kind in (Kind.FINAL, Kind.SUSPICIOUS):
+            if job.kind in FINALS:
                 self._measure(wait)
             task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
             self._answered(job.kind, task, reading)

@@ -48,7 +48,7 @@ class _Format(msgspec.Struct):
 
 class _StartBody(msgspec.Struct):
     callSid: str
-    tracks: list[str] = ["inbound", "outbound"]
+    tracks: tuple[str, ...] = ("inbound", "outbound")
     customParameters: dict[str, str] = {}
     mediaFormat: _Format = msgspec.field(default_factory=_Format)
 

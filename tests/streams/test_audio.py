@@ -22,7 +22,9 @@ def test_every_mulaw_byte_survives_a_round_trip_but_for_the_second_zero(payload)
 def test_mulaw_is_off_by_less_than_one_step(values):
     samples = np.array(values, np.int16)
     error = np.abs(decode_mulaw(encode_mulaw(samples)).astype(int) - samples)
-    assert (error <= np.maximum(8, np.abs(samples.astype(int)) // 16 + 8) + 650 * (np.abs(samples) > 32000)).all()
+    assert (
+        error <= np.maximum(8, np.abs(samples.astype(int)) // 16 + 8) + 650 * (np.abs(samples) > 32000)
+    ).all()
 
 
 def test_the_level_of_silence_is_the_floor_and_of_full_scale_is_zero():
