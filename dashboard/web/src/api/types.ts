@@ -1,0 +1,183 @@
+/**
+ * What the server sends. Field names are those of `streams/events.py`; `…_ms` is media time.
+ * Fields at their default may be left out of events, hence the optional ones.
+ */
+
+export type Channel = 'agent' | 'customer' | 'unknown'
+export type Severity = 'info' | 'warning' | 'critical'
+export type AlertState = 'open' | 'acknowledged' | 'resolved' | 'false_alarm' | 'escalated' | 'withdrawn'
+export type Match = 'exact' | 'pinyin' | 'regex' | 'similar' | 'timer' | 'count' | 'entity' | 'signal'
+export type Names = Record<string, string>
+
+export interface CallInfo {
+  call_id: string
+  protocol?: string
+  agent?: string | null
+  queue?: string | null
+  customer?: string | null
+  customer_level?: string | null
+  direction?: 'inbound' | 'outbound' | null
+  attributes?: Record<string, string>
+  channels?: Channel[]
+}
+
+export interface Speaking {
+  agent?: boolean
+  customer?: boolean
+  unknown?: boolean
+}
+
+export interface Text {
+  utterance_id: string
+  role: Channel
+  start_ms: number
+  end_ms: number
+  text: string
+  confidence?: number | null
+}
+
+export interface Evidence {
+  text: string
+  matched?: string[]
+  /** Ranges of code points (not UTF-16 units) in `text`. */
+  spans?: [number, number][]
+  expected?: string[]
+  how?: Match
+  confidence?: number | null
+}
+
+export interface Latency {
+  vad?: number | null
+  queue?: number | null
+  asr?: number | null
+  rules?: number | null
+  delivery?: number | null
+  total?: number | null
+}
+
+export interface Alert {
+  id: string
+  call_id: string
+  rule_id: string
+  rule_version: string
+  name: Names
+  severity: Severity
+  role: Channel
+  media_start_ms: number
+  media_end_ms: number
+  evidence: Evidence
+  utterance_id?: string | null
+  state?: AlertState
+  owner?: string | null
+  latency_ms?: Latency
+}
+
+/** An alert with what the floor shows beside it. */
+export interface FloorAlert extends Alert {
+  at?: string | null
+  agent?: string | null
+  queue?: string | null
+  customer_level?: string | null
+}
+
+export interface Marker {
+  id: string
+  call_id: string
+  rule_id: string
+  severity: Severity
+  role: Channel
+  label: Names
+  media_start_ms: number
+  media_end_ms: number
+  alert_id?: string | null
+}
+
+export interface Hint {
+  id: string
+  call_id: string
+  rule_id: string
+  text: Names
+  media_ms: number
+}
+
+export interface Health {
+  step: number
+  name: 'all' | 'fewer_partials' | 'no_partials' | 'no_retries' | 'refuse_calls'
+  queue_wait_ms?: number | null
+  calls?: number
+}
+
+export type AlertCounts = Record<Severity, number>
+
+export interface CallView extends CallInfo {
+  state: 'live' | 'ended'
+  started_at: string
+  ended_at: string | null
+  reason: string | null
+  duration_ms: number | null
+  alerts: AlertCounts
+  last_text: Text | null
+  speaking: Speaking
+  gap_ms: number
+  recording: boolean
+}
+
+export type EventType =
+  | 'call.started'
+  | 'call.updated'
+  | 'call.ended'
+  | 'utterance.partial'
+  | 'utterance.final'
+  | 'alert.raised'
+  | 'alert.updated'
+  | 'marker.added'
+  | 'hint.shown'
+  | 'health'
+
+export interface Published {
+  cursor: number
+  type: EventType
+  call_id: string | null
+  at: string
+  media_ms: number | null
+  call?: CallInfo
+  speaking?: Speaking
+  reason?: string
+  utterance?: Text
+  alert?: Alert
+  marker?: Marker
+  hint?: Hint
+  health?: Health
+}
+
+export type Frame =
+  | Published
+  | { type: 'hello'; cursor: number; heartbeat_s?: number }
+  | { type: 'resync' }
+  | { type: 'heartbeat' }
+
+export interface User {
+  username: string
+  name: string
+  role: 'agent' | 'supervisor' | 'inspector' | 'administrator'
+}
+
+export interface Floor {
+  cursor: number
+  calls: CallView[]
+  alerts: FloorAlert[]
+  health: Health | null
+}
+
+export interface CallPage {
+  calls: CallView[]
+  next: string | null
+}
+
+export interface CallDetail {
+  cursor: number
+  call: CallView
+  utterances: (Text & { at?: string | null })[]
+  alerts: FloorAlert[]
+  markers: Marker[]
+}

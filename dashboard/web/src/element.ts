@@ -1,0 +1,23 @@
+/** The few Element Plus components in use, with their styles; everything else stays out of the bundle. */
+
+import 'element-plus/theme-chalk/base.css'
+import 'element-plus/theme-chalk/dark/css-vars.css'
+import 'element-plus/theme-chalk/el-alert.css'
+import 'element-plus/theme-chalk/el-button.css'
+import 'element-plus/theme-chalk/el-form.css'
+import 'element-plus/theme-chalk/el-form-item.css'
+import 'element-plus/theme-chalk/el-input.css'
+import 'element-plus/theme-chalk/el-popper.css'
+import 'element-plus/theme-chalk/el-radio-button.css'
+import 'element-plus/theme-chalk/el-radio-group.css'
+import 'element-plus/theme-chalk/el-skeleton.css'
+import 'element-plus/theme-chalk/el-skeleton-item.css'
+import 'element-plus/theme-chalk/el-tooltip.css'
+
+export { ElAlert } from 'element-plus/es/components/alert/index.mjs'
+export { ElButton } from 'element-plus/es/components/button/index.mjs'
+export { ElForm, ElFormItem } from 'element-plus/es/components/form/index.mjs'
+export { ElInput } from 'element-plus/es/components/input/index.mjs'
+export { ElRadioButton, ElRadioGroup } from 'element-plus/es/components/radio/index.mjs'
+export { ElSkeleton, ElSkeletonItem } from 'element-plus/es/components/skeleton/index.mjs'
+export { ElTooltip } from 'element-plus/es/components/tooltip/index.mjs'

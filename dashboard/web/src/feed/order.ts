@@ -1,0 +1,63 @@
+/** In which order calls and alerts stand. Pure; when to re-order is the view's business. */
+
+import type { CallView, FloorAlert, Severity } from '../api/types'
+import { isOpen, stands } from './reducer'
+
+export const SEVERITIES: readonly Severity[] = ['critical', 'warning', 'info']
+const RANK: Record<Severity, number> = { critical: 0, warning: 1, info: 2 }
+
+/** Risk first, then the call that runs longest: start times do not change, so equals never swap. */
+export function byRisk(a: CallView, b: CallView): number {
+  return (
+    b.alerts.critical - a.alerts.critical ||
+    b.alerts.warning - a.alerts.warning ||
+    a.started_at.localeCompare(b.started_at) ||
+    a.call_id.localeCompare(b.call_id)
+  )
+}
+
+export interface AlertGroups {
+  /** In calls that still run: somebody can act now. */
+  now: FloorAlert[]
+  /** In calls that have ended. */
+  earlier: FloorAlert[]
+}
+
+/**
+ * Alerts of running calls: a severity band first, inside a band the newest first, so that a fresh
+ * critical alert always stands on top and no stream of notices pushes it away. Alerts of ended
+ * calls cannot be acted upon within the call, so they stand below, and there plain time rules:
+ * a critical alert of this morning does not outrank what has just ended.
+ */
+export function groupAlerts(alerts: Iterable<FloorAlert>, isLive: (callId: string) => boolean): AlertGroups {
+  const groups: AlertGroups = { now: [], earlier: [] }
+  for (const alert of alerts) {
+    if (!stands(alert)) continue
+    groups[isLive(alert.call_id) && isOpen(alert) ? 'now' : 'earlier'].push(alert)
+  }
+  groups.now.sort((a, b) => RANK[a.severity] - RANK[b.severity] || newestFirst(a, b))
+  groups.earlier.sort(newestFirst)
+  return groups
+}
+
+function newestFirst(a: FloorAlert, b: FloorAlert): number {
+  return (
+    (b.at ?? '').localeCompare(a.at ?? '') ||
+    b.media_end_ms - a.media_end_ms ||
+    a.id.localeCompare(b.id)
+  )
+}
+
+/**
+ * The order to show, given the one shown before: ids that are still there keep their places,
+ * new ones go to the end. Used while the pointer is over the wall.
+ */
+export function keepPlaces(shown: readonly string[], wanted: readonly string[]): string[] {
+  const want = new Set(wanted)
+  const have = new Set(shown)
+  return [...shown.filter((id) => want.has(id)), ...wanted.filter((id) => !have.has(id))]
+}
+
+export function worst(counts: Record<Severity, number>): Severity | null {
+  return SEVERITIES.find((severity) => counts[severity] > 0) ?? null
+}

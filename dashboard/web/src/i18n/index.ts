@@ -1,0 +1,31 @@
+/** The two languages. The choice is kept in the browser; Chinese unless chosen otherwise. */
+
+import { computed } from 'vue'
+import { createI18n } from 'vue-i18n'
+
+import type { Names } from '@/api/types'
+import { recall, remember } from '@/lib/memory'
+import en from './en'
+import zh from './zh'
+
+export type Language = 'zh' | 'en'
+const TAGS: Record<Language, string> = { zh: 'zh-CN', en: 'en' }
+
+const first: Language = recall('language') === 'en' ? 'en' : 'zh'
+export const i18n = createI18n({ legacy: false, locale: first, fallbackLocale: 'zh', messages: { zh, en } })
+
+export const language = computed<Language>(() => (i18n.global.locale.value === 'en' ? 'en' : 'zh'))
+/** BCP 47, for `Intl` and the `lang` attribute (which also picks the right glyphs). */
+export const languageTag = computed(() => TAGS[language.value])
+
+export function setLanguage(next: Language): void {
+  i18n.global.locale.value = next
+  document.documentElement.lang = TAGS[next]
+  remember('language', next)
+}
+
+/** A name that came from the server, in the current language, else in whichever there is. */
+export function localName(names: Names | null | undefined, otherwise = ''): string {
+  if (!names) return otherwise
+  return names[language.value] || names.zh || names.en || otherwise
+}

@@ -1,0 +1,53 @@
+/** The pages, and who is sent where. The server checks rights again on every request. */
+
+import { createRouter, createWebHistory, type RouteLocationNormalized } from 'vue-router'
+
+import { whenLoginRequired } from '@/api/http'
+import LoginPage from '@/pages/LoginPage.vue'
+import { expired, forget, knowSession, mayWatch, user } from '@/session'
+
+declare module 'vue-router' {
+  interface RouteMeta {
+    open?: boolean
+    /** Key of the page's name, for the window's title. */
+    title?: string
+  }
+}
+
+export const router = createRouter({
+  history: createWebHistory(),
+  routes: [
+    { path: '/', redirect: '/floor' },
+    { path: '/login', name: 'login', component: LoginPage, meta: { open: true, title: 'login.title' } },
+    { path: '/floor', name: 'floor', component: () => import('@/pages/FloorPage.vue'), meta: { title: 'nav.floor' } },
+    { path: '/calls', name: 'calls', component: () => import('@/pages/CallsPage.vue'), meta: { title: 'nav.calls' } },
+    { path: '/calls/:id', name: 'call', component: () => import('@/pages/CallPage.vue'), meta: { title: 'call.title' } },
+    { path: '/forbidden', name: 'forbidden', component: () => import('@/pages/ForbiddenPage.vue'), meta: { title: 'forbidden.title' } },
+    { path: '/:rest(.*)*', name: 'lost', component: () => import('@/pages/LostPage.vue'), meta: { title: 'notFound.title' } },
+  ],
+})
+
+/** Where to go after login: a path of ours, never another host. */
+export function safeNext(value: unknown): string {
+  return typeof value === 'string' && /^\/(?![/\\])/.test(value) ? value : '/floor'
+}
+
+router.beforeEach(async (to: RouteLocationNormalized) => {
+  await knowSession()
+  if (to.meta.open) return user.value && to.name === 'login' ? safeNext(to.query.next) : true
+  if (!user.value) return { name: 'login', query: to.path === '/floor' ? {} : { next: to.fullPath } }
+  if (!mayWatch.value && to.name !== 'forbidden') return { name: 'forbidden' }
+  if (mayWatch.value && to.name === 'forbidden') return { name: 'floor' }
+  return true
+})
+
+/** The session is over: back to the login page, and afterwards here again. */
+export function toLogin(): void {
+  const here = router.currentRoute.value
+  if (here.name === 'login') return
+  expired.value = user.value !== null
+  forget()
+  void router.replace({ name: 'login', query: here.path === '/floor' ? {} : { next: here.fullPath } })
+}
+
+whenLoginRequired(toLogin)

@@ -1,0 +1,57 @@
+import { expect, test } from 'vitest'
+
+import type { CallDetail, Published, Text } from '@/api/types'
+import { applyToDetail, loadDetail } from '@/feed/detail'
+
+const AT = '2025-03-04T09:00:00.000Z'
+const text = (start: number, words: string, role: Text['role'] = 'agent'): Text => ({
+  utterance_id: `c1:${role}:${start}`, role, start_ms: start, end_ms: start + 800, text: words,
+})
+const event = (cursor: number, type: Published['type'], more: Partial<Published> = {}): Published => ({
+  cursor, type, call_id: 'c1', at: AT, media_ms: null, ...more,
+})
+const loaded: CallDetail = {
+  cursor: 10,
+  call: {
+    call_id: 'c1', state: 'live', started_at: AT, ended_at: null, reason: null, duration_ms: 3000,
+    alerts: { critical: 0, warning: 0, info: 0 }, last_text: null, speaking: {}, gap_ms: 0, recording: false,
+  },
+  utterances: [text(2000, '二'), text(500, '一')],
+  alerts: [],
+  markers: [],
+}
+
+test('utterances stand in the order in which they were spoken', () => {
+  expect(loadDetail(loaded).utterances.map((each) => each.text)).toEqual(['一', '二'])
+})
+
+test('a final that comes late still takes its place', () => {
+  const state = applyToDetail(loadDetail(loaded), event(11, 'utterance.final', { utterance: text(1200, '客', 'customer') }))
+  expect(state.utterances.map((each) => each.text)).toEqual(['一', '客', '二'])
+})
+
+test('events that the rows already contain change nothing', () => {
+  const state = loadDetail(loaded)
+  expect(applyToDetail(state, event(10, 'utterance.final', { utterance: text(500, '旧') }))).toBe(state)
+})
+
+test('events of another call change nothing', () => {
+  const state = loadDetail(loaded)
+  expect(applyToDetail(state, event(11, 'call.ended', { call_id: 'c2' }))).toBe(state)
+})
+
+test('a partial gives way to its final and does not come back', () => {
+  const partial = event(10, 'utterance.partial', { utterance: text(4000, '这') })
+  const spoken = applyToDetail(loadDetail(loaded), partial)
+  expect(spoken.partials.map((each) => each.text)).toEqual(['这'])
+  const final = applyToDetail(spoken, event(11, 'utterance.final', { utterance: text(4000, '这个') }))
+  expect(final.partials).toEqual([])
+  expect(applyToDetail(final, { ...partial, cursor: 11 }).partials).toEqual([])
+})
+
+test('the end of the call takes the partials away', () => {
+  const spoken = applyToDetail(loadDetail(loaded), event(10, 'utterance.partial', { utterance: text(4000, '这') }))
+  const ended = applyToDetail(spoken, event(11, 'call.ended', { reason: 'interrupted', media_ms: 6000 }))
+  expect(ended.partials).toEqual([])
+  expect(ended.call).toMatchObject({ state: 'ended', reason: 'interrupted', duration_ms: 6000 })
+})

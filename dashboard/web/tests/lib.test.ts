@@ -1,0 +1,67 @@
+import { expect, test } from 'vitest'
+
+import type { CallView, FloorAlert, Severity } from '@/api/types'
+import { byRisk, groupAlerts, keepPlaces } from '@/feed/order'
+import { clockTime, median, seconds } from '@/lib/format'
+import { placesOf, segments } from '@/lib/segments'
+
+test('a marked text is cut into pieces that are the text again', () => {
+  const pieces = segments('这个产品保本保收益', [{ start: 4, end: 6, value: 'a' }])
+  expect(pieces).toEqual([
+    { text: '这个产品', values: [] },
+    { text: '保本', values: ['a'] },
+    { text: '保收益', values: [] },
+  ])
+})
+
+test('marks that overlap share the piece they have in common', () => {
+  const pieces = segments('保本保收益', [
+    { start: 0, end: 3, value: 'a' },
+    { start: 2, end: 9, value: 'b' },
+  ])
+  expect(pieces.map((piece) => [piece.text, piece.values.join('')])).toEqual([['保本', 'a'], ['保', 'ab'], ['收益', 'b']])
+})
+
+test('spans count characters as people do, not UTF-16 halves', () => {
+  expect(segments('𠮷人保本', [{ start: 2, end: 4, value: 1 }]).at(-1)).toEqual({ text: '保本', values: [1] })
+})
+
+test('evidence from another text is found by its words', () => {
+  expect(placesOf({ text: '好。这个保本', spans: [[4, 6]], matched: ['保本'] }, '这个保本')).toEqual([[2, 4]])
+  expect(placesOf({ text: '沉默', matched: [] }, '这个保本')).toEqual([])
+})
+
+test('times and figures are written short', () => {
+  expect([0, 61_999, 3_661_000].map(clockTime)).toEqual(['00:00', '01:01', '1:01:01'])
+  expect([840, 1320, 12_400].map((ms) => seconds(ms, 'en'))).toEqual(['0.84', '1.3', '12'])
+  expect([median([]), median([3, 1, 2]), median([1, 2])]).toEqual([null, 2, 1.5])
+})
+
+const call = (id: string, critical: number, warning: number, started: string) =>
+  ({ call_id: id, alerts: { critical, warning, info: 0 }, started_at: started }) as CallView
+
+test('the riskiest call stands first, then the longest', () => {
+  const calls = [call('new', 0, 0, '3'), call('old', 0, 0, '1'), call('warned', 0, 2, '4'), call('red', 1, 0, '5')]
+  expect(calls.sort(byRisk).map((each) => each.call_id)).toEqual(['red', 'warned', 'old', 'new'])
+})
+
+test('while places are kept, those that go leave and those that come stand last', () => {
+  expect(keepPlaces(['a', 'b', 'c'], ['d', 'c', 'a'])).toEqual(['a', 'c', 'd'])
+})
+
+test('alerts of running calls come by severity, those of ended calls by time', () => {
+  const alert = (id: string, call_id: string, severity: Severity, at: string) =>
+    ({ id, call_id, severity, at, media_end_ms: 0, evidence: { text: '' } }) as FloorAlert
+  const groups = groupAlerts(
+    [
+      alert('info', 'live', 'info', '9'),
+      alert('red-old', 'live', 'critical', '1'),
+      alert('red-new', 'live', 'critical', '2'),
+      alert('past-red', 'gone', 'critical', '3'),
+      alert('past-info', 'gone', 'info', '4'),
+    ],
+    (id) => id === 'live',
+  )
+  expect(groups.now.map((each) => each.id)).toEqual(['red-new', 'red-old', 'info'])
+  expect(groups.earlier.map((each) => each.id)).toEqual(['past-info', 'past-red'])
+})

@@ -1,0 +1,204 @@
+import { describe, expect, test } from 'vitest'
+
+import type { Alert, CallView, Floor, Published, Text } from '@/api/types'
+import { apply, channelKey, emptyFloor, loadFloor, type FloorState } from '@/feed/reducer'
+
+const AT = '2025-03-04T09:00:00.000Z'
+
+function event(cursor: number, type: Published['type'], more: Partial<Published> = {}): Published {
+  return { cursor, type, call_id: 'c1', at: AT, media_ms: 0, ...more }
+}
+
+function text(start: number, words: string, role: Text['role'] = 'agent'): Text {
+  return { utterance_id: `c1:${role}:${start}`, role, start_ms: start, end_ms: start + 900, text: words }
+}
+
+function alert(id: string, more: Partial<Alert> = {}): Alert {
+  return {
+    id,
+    call_id: 'c1',
+    rule_id: 'redline.guaranteed_return',
+    rule_version: '1+00000000',
+    name: { zh: '承诺保本保收益', en: 'Guaranteed return' },
+    severity: 'critical',
+    role: 'agent',
+    media_start_ms: 1000,
+    media_end_ms: 1800,
+    evidence: { text: '这个保本', matched: ['保本'], spans: [[2, 4]] },
+    state: 'open',
+    latency_ms: { total: 1200 },
+    ...more,
+  }
+}
+
+const started = event(1, 'call.started', { call: { call_id: 'c1', agent: '王敏', queue: '理财' } })
+
+function after(...events: Published[]): FloorState {
+  const state = emptyFloor()
+  for (const each of events) apply(state, each)
+  return state
+}
+
+const story: Published[] = [
+  started,
+  event(1, 'call.updated', { speaking: { agent: true }, media_ms: 400 }),
+  event(1, 'utterance.partial', { utterance: text(500, '这个'), media_ms: 900 }),
+  event(2, 'utterance.final', { utterance: text(500, '这个保本'), media_ms: 1400 }),
+  event(3, 'alert.raised', { alert: alert('a1'), media_ms: 1400 }),
+  event(4, 'alert.updated', { alert: alert('a1', { state: 'acknowledged' }) }),
+  event(5, 'call.ended', { reason: 'hangup', media_ms: 42_000 }),
+]
+
+describe('one event at a time', () => {
+  test('a call that starts stands on the floor', () => {
+    const call = after(started).calls.get('c1')
+    expect(call).toMatchObject({ state: 'live', agent: '王敏', started_at: AT, alerts: { critical: 0 } })
+  })
+
+  test('who is speaking is shown although the cursor stands still', () => {
+    const state = after(started, event(1, 'call.updated', { speaking: { customer: true } }))
+    expect(state.calls.get('c1')?.speaking).toEqual({ customer: true })
+    expect(state.cursor).toBe(1)
+  })
+
+  test('a partial is replaced by its final', () => {
+    const partial = event(1, 'utterance.partial', { utterance: text(500, '这个') })
+    expect(after(started, partial).partials.get(channelKey('c1', 'agent'))?.text).toBe('这个')
+    const state = after(started, partial, event(2, 'utterance.final', { utterance: text(500, '这个保本') }))
+    expect(state.partials.size).toBe(0)
+    expect(state.calls.get('c1')?.last_text?.text).toBe('这个保本')
+  })
+
+  test('a partial that comes after its final is not shown', () => {
+    const state = after(
+      started,
+      event(2, 'utterance.final', { utterance: text(500, '这个保本') }),
+      event(2, 'utterance.partial', { utterance: text(500, '这个') }),
+    )
+    expect(state.partials.size).toBe(0)
+  })
+
+  test('a partial of the other channel stays while this channel becomes final', () => {
+    const state = after(
+      started,
+      event(1, 'utterance.partial', { utterance: text(300, '喂', 'customer') }),
+      event(2, 'utterance.final', { utterance: text(500, '您好') }),
+    )
+    expect(state.partials.get(channelKey('c1', 'customer'))?.text).toBe('喂')
+  })
+
+  test('an empty final keeps the words that were heard before', () => {
+    const state = after(
+      started,
+      event(2, 'utterance.final', { utterance: text(500, '您好') }),
+      event(3, 'utterance.final', { utterance: text(2500, '') }),
+    )
+    expect(state.calls.get('c1')?.last_text?.text).toBe('您好')
+  })
+
+  test('a raised alert counts on its call and is told once', () => {
+    const state = after(started)
+    const raised = event(2, 'alert.raised', { alert: alert('a1') })
+    expect(apply(state, raised).raised).toMatchObject({ id: 'a1', agent: '王敏', queue: '理财', at: AT })
+    expect(apply(state, raised).raised).toBeUndefined()
+    expect(state.calls.get('c1')?.alerts).toEqual({ critical: 1, warning: 0, info: 0 })
+  })
+
+  test('an alert that is updated changes its state, is not told again and keeps its latency', () => {
+    const state = after(started, event(2, 'alert.raised', { alert: alert('a1') }))
+    const change = apply(
+      state,
+      event(3, 'alert.updated', { alert: alert('a1', { state: 'resolved', latency_ms: { total: null } }) }),
+    )
+    expect(change.raised).toBeUndefined()
+    expect(state.alerts.get('a1')).toMatchObject({ state: 'resolved', latency_ms: { total: 1200 } })
+    expect(state.calls.get('c1')?.alerts.critical).toBe(1)
+  })
+
+  test('a withdrawn alert no longer counts', () => {
+    const state = after(
+      started,
+      event(2, 'alert.raised', { alert: alert('a1') }),
+      event(3, 'alert.updated', { alert: alert('a1', { state: 'withdrawn' }) }),
+    )
+    expect(state.calls.get('c1')?.alerts.critical).toBe(0)
+  })
+
+  test('a call that ended keeps its reason and length and says no more', () => {
+    const state = after(...story)
+    expect(state.calls.get('c1')).toMatchObject({ state: 'ended', reason: 'hangup', duration_ms: 42_000, speaking: {} })
+    apply(state, event(5, 'call.updated', { speaking: { agent: true } }))
+    apply(state, event(5, 'utterance.partial', { utterance: text(41_000, '再') }))
+    expect(state.calls.get('c1')?.speaking).toEqual({})
+    expect(state.partials.size).toBe(0)
+  })
+
+  test('late words of a call that is not on the floor do not put it there', () => {
+    const state = after(
+      event(2, 'utterance.final', { utterance: text(500, '您好') }),
+      event(3, 'alert.updated', { alert: alert('a1') }),
+      event(4, 'call.ended', { reason: 'hangup', media_ms: 10 }),
+    )
+    expect(state.calls.size).toBe(0)
+    expect(state.alerts.size).toBe(1)
+  })
+
+  test('health is shown as it comes', () => {
+    const health = { step: 2, name: 'no_partials' as const }
+    expect(after(event(0, 'health', { call_id: null, media_ms: null, health })).health).toEqual(health)
+  })
+})
+
+describe('the same events again', () => {
+  test('applied twice is applied once', () => {
+    const once = after(...story)
+    for (const each of story) expect(apply(once, each).raised).toBeUndefined()
+    expect(once).toEqual(after(...story))
+  })
+
+  test('each event doubled on the spot gives the same floor', () => {
+    expect(after(...story.flatMap((each) => [each, each]))).toEqual(after(...story))
+  })
+
+  test('going on from any cursor gives the same stored facts', () => {
+    const whole = after(...story)
+    for (let cut = 1; cut < story.length; cut += 1) {
+      const state = after(...story.slice(0, cut))
+      const seen = state.cursor
+      for (const each of story.filter((one) => one.cursor > seen)) apply(state, each)
+      expect(state.calls.get('c1')).toEqual(whole.calls.get('c1'))
+      expect(state.alerts).toEqual(whole.alerts)
+    }
+  })
+})
+
+describe('loading the floor', () => {
+  const call: CallView = {
+    call_id: 'c1', agent: '王敏', queue: '理财', state: 'live', started_at: AT, ended_at: null, reason: null,
+    duration_ms: 5000, alerts: { critical: 1, warning: 0, info: 0 }, last_text: text(500, '这个保本'),
+    speaking: {}, gap_ms: 0, recording: true,
+  }
+  const floor: Floor = { cursor: 2, calls: [call], alerts: [alert('a1')], health: null }
+
+  test('rows that are newer than the cursor are not counted twice', () => {
+    const state = emptyFloor()
+    loadFloor(state, floor)
+    const change = apply(state, event(3, 'alert.raised', { alert: alert('a1') }))
+    expect(change.raised).toBeUndefined()
+    expect(state.calls.get('c1')?.alerts.critical).toBe(1)
+  })
+
+  test('a call that is no longer live when the floor is loaded again has ended', () => {
+    const state = emptyFloor()
+    loadFloor(state, floor)
+    loadFloor(state, { ...floor, cursor: 9, calls: [] })
+    expect(state.calls.get('c1')?.state).toBe('ended')
+  })
+
+  test('the start of a call that the rows already know changes nothing but its facts', () => {
+    const state = emptyFloor()
+    loadFloor(state, { ...floor, cursor: 0 })
+    apply(state, started)
+    expect(state.calls.get('c1')).toMatchObject({ last_text: { text: '这个保本' }, alerts: { critical: 1 } })
+  })
+})
