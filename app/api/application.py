@@ -1,0 +1,83 @@
+"""The web application: every route, and what guards them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
+
+from app.api import calls, events, floor, problems, recordings, rules, session, static
+from app.api import health as machines
+from app.api.described import describe
+from app.api.guard import Guard
+from app.api.people import Readings, may_listen
+from app.outlet import LocalOutlet
+from app.settings import Settings
+from app.store import Store
+from dashboard.feed import HEARTBEAT_S, Feed
+from detectors.rules import Pack
+from streams.events import Health
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def application(
+    settings: Settings,
+    store: Store,
+    outlet: LocalOutlet,
+    pack: Pack,
+    *,
+    routes: Sequence[BaseRoute | APIRouter] = (),
+    health: Callable[[], Health] | None = None,
+    lifespan: Lifespan | None = None,
+    pages: Path = static.FOLDER,
+    heartbeat_s: float = HEARTBEAT_S,
+) -> FastAPI:
+    """Put the routes together.
+
+    ``routes`` are further ones (telephony), each with its own way of letting people in; ``health`` tells
+    how the service does at this moment; ``lifespan`` starts and stops what the routes need; ``pages`` is
+    the folder of the built dashboard.
+    """
+    # The usual pages about an API load their scripts from elsewhere; the description itself is enough.
+    app = FastAPI(
+        title="Duting 督听",
+        version=_version(),
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.store = store
+    app.state.outlet = outlet
+    app.state.pack = pack
+    app.state.health = health or (lambda: outlet.health)
+    app.state.door = session.Door()
+    app.state.readings = Readings()
+    app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
+
+    problems.install(app)
+    app.add_middleware(Guard)
+    for part in (session, floor, calls, recordings, rules, events, machines):
+        app.include_router(part.router)
+    for route in routes:
+        if isinstance(route, APIRouter):
+            app.include_router(route)
+        else:
+            app.router.routes.append(route)
+    app.router.default = static.Pages(pages)
+    describe(app)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("duting")
+    except PackageNotFoundError:
+        return "0"

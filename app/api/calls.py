@@ -1,0 +1,61 @@
+"""Calls, running and ended, and everything about one of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from app.api import views
+from app.api.people import Overseer, record_reading
+from app.api.problems import Problem
+from app.api.recordings import has_recording
+from app.outlet import LocalOutlet
+from app.store import Store
+
+router = APIRouter(tags=["calls"])
+
+
+@router.get("/api/calls")
+def calls(
+    request: Request,
+    _person: Overseer,
+    state: Literal["live", "ended", "all"] = "all",
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
+) -> Response:
+    """Calls, last begun first. ``next`` of an answer is ``before`` of the page that follows."""
+    store: Store = request.app.state.store
+    outlet: LocalOutlet = request.app.state.outlet
+    recorded = has_recording(request)
+    page = store.calls.page(state, limit, None if before is None else int(before))
+    return views.answer(
+        views.CallPage(
+            calls=[
+                views.call_view(call, page.counts.get(call.call_id), outlet.speaking(call.call_id), recorded)
+                for call in page.calls
+            ],
+            next=None if page.next is None else str(page.next),
+        )
+    )
+
+
+@router.get("/api/calls/{call_id}")
+def call(call_id: str, request: Request, person: Overseer) -> Response:
+    """One call: what was said (where anything was), alerts, markers. Reading it is written down."""
+    store: Store = request.app.state.store
+    outlet: LocalOutlet = request.app.state.outlet
+    found = store.calls.file(call_id)
+    if found is None:
+        raise Problem("unknown_call")
+    record_reading(request, person, "call.read", call_id)
+    return views.answer(
+        views.CallDetail(
+            cursor=found.cursor,
+            call=views.call_view(found.call, found.counts, outlet.speaking(call_id), has_recording(request)),
+            utterances=[views.spoken(row) for row in found.utterances if row.text],
+            alerts=[views.alert_view(row, found.call) for row in found.alerts],
+            markers=[views.marker(row) for row in found.markers],
+        )
+    )

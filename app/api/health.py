@@ -1,0 +1,40 @@
+"""Whether the service runs, and how it does, for machines."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from app.api.people import address_of, logged_in
+from app.api.problems import Problem
+from app.store import Store
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+def healthz(request: Request) -> Response:
+    """Answers only when the store does. Open: it tells nothing about anybody."""
+    store: Store = request.app.state.store
+    return JSONResponse({"status": "ok", "calls": store.calls.count_live()})
+
+
+@router.get("/metrics")
+def metrics(request: Request) -> Response:
+    """Prometheus, for this machine itself and for administrators."""
+    if not _is_this_machine(request) and logged_in(request).role != "administrator":
+        raise Problem("role_not_allowed")
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _is_this_machine(request: Request) -> bool:
+    """A proxy on this machine speaks for others; it says so with a header."""
+    if any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via")):
+        return False
+    try:
+        return ipaddress.ip_address(address_of(request)).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,86 @@
+"""Errors as every answer tells them: a code for programs, a sentence for people in both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from app.errors import StoreError
+
+log = structlog.get_logger(__name__)
+
+MESSAGES: dict[str, tuple[int, str, str]] = {
+    "bad_request": (400, "请求无法理解。", "The request cannot be understood."),
+    "login_required": (401, "请先登录。", "Please log in first."),
+    "wrong_credentials": (401, "账号或密码不正确。", "The account or the password is wrong."),
+    "role_not_allowed": (403, "您的角色无权查看。", "Your role may not see this."),
+    "bad_origin": (403, "请求来自其他网站，已拒绝。", "The request came from another site and was refused."),
+    "not_found": (404, "没有这个地址。", "There is nothing at this address."),
+    "unknown_call": (404, "没有这通电话。", "There is no such call."),
+    "no_recording": (404, "这通电话没有录音。", "There is no recording of this call."),
+    "method_not_allowed": (405, "这个地址不支持该操作。", "This address does not know that method."),
+    "too_large": (413, "请求过大。", "The request is too large."),
+    "bad_range": (416, "请求的范围不在文件之内。", "The requested range is not within the file."),
+    "invalid": (422, "请求的内容不符合要求。", "What was sent is not what is expected here."),
+    "too_many_attempts": (429, "尝试次数过多，请一分钟后再试。", "Too many attempts; try again in a minute."),
+    "internal": (500, "服务器出错，已记录。", "Something failed on the server; it has been logged."),
+    "store_unavailable": (
+        503,
+        "数据库暂不可用，请稍后再试。",
+        "The database is away; try again soon.",
+    ),
+    "busy": (503, "服务器繁忙，请稍后再试。", "The server is busy; try again soon."),
+}
+
+_BY_STATUS = {status: code for code, (status, _, _) in reversed(MESSAGES.items())}
+
+
+class Problem(Exception):
+    """Raise it in a route; ``code`` is one of ``MESSAGES``."""
+
+    def __init__(self, code: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.headers = headers
+
+
+def answer(code: str, headers: Mapping[str, str] | None = None, status: int | None = None) -> Response:
+    usual, zh, en = MESSAGES[code]
+    return JSONResponse(
+        {"error": {"code": code, "message": {"zh": zh, "en": en}}},
+        status_code=status or usual,
+        headers=dict(headers or {}),
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Give every error of this application the same shape, also those that the framework raises."""
+
+    @app.exception_handler(Problem)
+    async def _problem(_request: Request, error: Problem) -> Response:
+        return answer(error.code, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def _http(_request: Request, error: HTTPException) -> Response:
+        code = _BY_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
+        return answer(code, error.headers, error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_request: Request, _error: RequestValidationError) -> Response:
+        return answer("invalid")  # without what was sent: it may be a password
+
+    @app.exception_handler(StoreError)
+    async def _store(request: Request, error: StoreError) -> Response:
+        log.error("store unavailable", path=request.url.path, error=str(error))
+        return answer("store_unavailable", {"Retry-After": "5"})
+
+    @app.exception_handler(Exception)
+    async def _internal(_request: Request, _error: Exception) -> Response:
+        from app.api.guard import SECURITY_HEADERS  # this answer is made outside of the guard
+
+        return answer("internal", SECURITY_HEADERS)

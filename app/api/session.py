@@ -1,0 +1,100 @@
+"""Logging in and out."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from app.api.attempts import WINDOW_S, Attempts
+from app.api.people import COOKIE, LoggedIn, address_of, token_of
+from app.api.problems import Problem
+from app.settings import Settings
+from app.store import Person, Store
+
+CHECKS_AT_ONCE = 2
+"""Each takes 64 MiB and a core for a moment."""
+CHECKS_WAITING = 32
+"""Further ones are turned away."""
+
+router = APIRouter(tags=["session"])
+
+
+class Login(BaseModel):
+    username: str = Field(min_length=1, max_length=64)
+    password: str = Field(min_length=1, max_length=256)
+
+
+class Door:
+    """Checks passwords, few at a time."""
+
+    def __init__(self, attempts: Attempts | None = None) -> None:
+        self.attempts = attempts or Attempts()
+        self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._waiting = 0
+
+    async def check(self, store: Store, login: Login, address: str) -> Person:
+        if not self.attempts.begin(login.username, address):
+            raise Problem("too_many_attempts", {"Retry-After": str(int(WINDOW_S))})
+        if self._waiting >= CHECKS_WAITING:
+            raise Problem("busy", {"Retry-After": "2"})
+        self._waiting += 1
+        try:
+            async with self._slots:
+                person = await asyncio.to_thread(store.users.check, login.username, login.password)
+        finally:
+            self._waiting -= 1
+        if person is None:
+            raise Problem("wrong_credentials")
+        self.attempts.succeed(login.username, address)
+        return person
+
+
+@router.post("/api/session")
+async def log_in(login: Login, request: Request) -> Response:
+    """Check a password, open a session; the answer's cookie is the key to everything else."""
+    store: Store = request.app.state.store
+    settings: Settings = request.app.state.settings
+    address = address_of(request)
+    person = await request.app.state.door.check(store, login, address)
+    lifetime = timedelta(hours=settings.session_hours)
+    token = await asyncio.to_thread(store.sessions.open, person.username, lifetime, address)
+    await asyncio.to_thread(store.audit.record, person.username, "session.opened", None, address)
+    response = _user(person)
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=int(lifetime.total_seconds()),
+        httponly=True,
+        samesite="strict",
+        secure=settings.secure_cookies,
+    )
+    return response
+
+
+@router.get("/api/session")
+def who_am_i(person: LoggedIn) -> Response:
+    """Who is logged in here."""
+    return _user(person)
+
+
+@router.delete("/api/session", status_code=204)
+def log_out(request: Request) -> Response:
+    """Close the session, here and in the store. Also without one."""
+    store: Store = request.app.state.store
+    token = token_of(request)
+    if token is not None and (person := store.sessions.person(token)) is not None:
+        store.sessions.revoke(token)
+        store.audit.record(person.username, "session.closed", None, address_of(request))
+    response = Response(status_code=204)
+    response.delete_cookie(
+        COOKIE, httponly=True, samesite="strict", secure=request.app.state.settings.secure_cookies
+    )
+    return response
+
+
+def _user(person: Person) -> Response:
+    return JSONResponse({"user": {"username": person.username, "name": person.name, "role": person.role}})

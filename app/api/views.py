@@ -1,0 +1,139 @@
+"""What the routes answer: the rows of the store in the shape that browsers know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from fastapi.responses import Response
+from msgspec import Struct, structs
+
+from app.store.calls import Counts
+from app.store.tables import AlertRow, CallRow, MarkerRow, UtteranceRow
+from streams.events import Alert, CallInfo, Channel, Health, Marker, Speaking, Text
+
+
+class AlertCounts(Struct, frozen=True, kw_only=True):
+    """Alerts by severity, without those withdrawn or found to be false alarms."""
+
+    critical: int = 0
+    warning: int = 0
+    info: int = 0
+
+
+class CallView(CallInfo, frozen=True, kw_only=True):
+    state: Literal["live", "ended"]
+    started_at: str
+    ended_at: str | None
+    reason: str | None
+    duration_ms: int | None
+    """``None`` while it runs."""
+    alerts: AlertCounts
+    last_text: Text | None
+    speaking: Speaking
+    gap_ms: int
+    recording: bool
+
+
+class AlertView(Alert, frozen=True, kw_only=True, tag="Alert"):
+    """An alert with when it was raised and whose call it is."""
+
+    at: str
+    agent: str | None
+    queue: str | None
+    customer: str | None
+    customer_level: str | None
+
+
+class SpokenText(Text, frozen=True, kw_only=True):
+    at: str
+
+
+class Floor(Struct, frozen=True, kw_only=True):
+    cursor: int
+    calls: list[CallView]
+    alerts: list[AlertView]
+    health: Health | None
+
+
+class CallPage(Struct, frozen=True, kw_only=True):
+    calls: list[CallView]
+    next: str | None
+
+
+class CallDetail(Struct, frozen=True, kw_only=True):
+    cursor: int
+    call: CallView
+    utterances: list[SpokenText]
+    alerts: list[AlertView]
+    markers: list[Marker]
+
+
+class RuleView(Struct, frozen=True, kw_only=True):
+    id: str
+    name: dict[str, str]
+    severity: str
+    role: str
+    mode: str
+    actions: tuple[str, ...]
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    version: str
+    rules: list[RuleView]
+
+
+def answer(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def call_view(
+    row: CallRow, counts: Counts | None, speaking: Speaking, recorded: Callable[[str], bool]
+) -> CallView:
+    return CallView(
+        **_fields(msgspec.json.decode(row.info, type=CallInfo)),
+        state="ended" if row.state == "ended" else "live",
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        reason=row.reason,
+        duration_ms=row.media_ms if row.state == "ended" else None,
+        alerts=AlertCounts(**(counts or {})),
+        last_text=None if row.last_text is None else msgspec.json.decode(row.last_text, type=Text),
+        speaking=speaking,
+        gap_ms=row.gap_ms,
+        recording=recorded(row.call_id),
+    )
+
+
+def alert_view(row: AlertRow, call: CallRow) -> AlertView:
+    info = msgspec.json.decode(call.info, type=CallInfo)
+    return AlertView(
+        **_fields(msgspec.json.decode(row.body, type=Alert)),
+        at=row.at,
+        agent=info.agent,
+        queue=info.queue,
+        customer=info.customer,
+        customer_level=info.customer_level,
+    )
+
+
+def spoken(row: UtteranceRow) -> SpokenText:
+    role: Channel = msgspec.convert(row.role, Channel)
+    return SpokenText(
+        utterance_id=row.utterance_id,
+        role=role,
+        start_ms=row.start_ms,
+        end_ms=row.end_ms,
+        text=row.text,
+        confidence=row.confidence,
+        at=row.at,
+    )
+
+
+def marker(row: MarkerRow) -> Marker:
+    return msgspec.json.decode(row.body, type=Marker)
+
+
+def _fields(value: Struct) -> dict[str, Any]:
+    return structs.asdict(value)

@@ -1,0 +1,495 @@
+"""The ordered, resumable event log, in process: every event is stored once, then told to all who listen.
+
+One thread writes. While it commits, further appends gather and become the next transaction together
+(group commit), so the cost of a commit is shared by all calls. Events pass through it in the order of
+``append``, also those that are not stored; therefore a partial text never overtakes its final one.
+
+Queues and what happens when they are full:
+
+* appends that wait for the writer, ``APPENDS_WAITING``: ``append`` waits, nothing is dropped;
+* events that wait for one subscriber, ``EVENTS_WAITING``: partial texts are left out from half of it on;
+  when it is full, all of it is dropped and the subscriber is told to load the present state anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+import msgspec
+import structlog
+from msgspec import structs
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from app.errors import StoreError
+from app.store import Store
+from app.store.projection import Stored, is_stored
+from app.store.times import now, written
+from streams.events import (
+    CallEnded,
+    CallStarted,
+    Health,
+    OutletEvent,
+    Published,
+    Speaking,
+    SpeechStarted,
+    SpeechStopped,
+    Text,
+    Transcript,
+)
+
+APPENDS_WAITING = 4096
+EVENTS_WAITING = 2048
+EVENTS_PER_COMMIT = 1000
+EVENTS_PER_READ = 500
+TRIM_EVERY = 1000
+"""Stored events between two trims of the log."""
+
+log = structlog.get_logger(__name__)
+
+published_total = Counter("duting_events_total", "Events published", ["type"])
+commit_seconds = Histogram(
+    "duting_commit_seconds",
+    "Time to store a batch of events",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+waiting_appends = Gauge("duting_appends_waiting", "Appends that wait for the store")
+subscribers = Gauge("duting_subscribers", "Listeners to the event log")
+unstorable_total = Counter("duting_events_unstorable_total", "Events that could not be stored", ["type"])
+resyncs_total = Counter("duting_resyncs_total", "Times a listener had to load the present state anew")
+
+
+class Envelope:
+    """An event on its way to subscribers; its JSON is made once for all of them."""
+
+    __slots__ = ("_json", "emitted", "published")
+
+    def __init__(
+        self, published: Published | None, emitted: float | None = None, json: str | None = None
+    ) -> None:
+        self.published = published
+        """``None``: this subscriber missed events; it has to load the present state anew."""
+        self.emitted = emitted
+        """``time.monotonic()`` at ``append``; ``None`` when it was read back from the store."""
+        self._json = json
+
+    @property
+    def json(self) -> str:
+        """``published`` as JSON."""
+        if self._json is None:
+            self._json = msgspec.json.encode(self.published).decode()
+        return self._json
+
+
+RESYNC = Envelope(None)
+
+
+class Outlet(Protocol):
+    """What the runner writes to and what the browsers' feed reads from."""
+
+    async def append(self, events: Sequence[OutletEvent]) -> list[Published]: ...
+
+    def subscribe(self, cursor: int | None) -> Subscription: ...
+
+
+class _Append(NamedTuple):
+    events: Sequence[OutletEvent]
+    at: str
+    emitted: float
+    done: asyncio.Future[list[Published]]
+
+
+class _Outcome(NamedTuple):
+    append: _Append
+    result: list[Envelope] | StoreError
+
+
+class LocalOutlet:
+    """The outlet of one process, for one event loop: ``start``, ``append`` and ``subscribe``, ``stop``."""
+
+    def __init__(self, store: Store, *, events_kept: int, clock: Callable[[], datetime] = now) -> None:
+        self._store = store
+        self._events_kept = events_kept
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._room = asyncio.Semaphore(APPENDS_WAITING)
+        self._appends: deque[_Append] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._subscriptions: set[Subscription] = set()
+        self._oldest = 1
+        self._head = 0
+        self._written = 0  # the writer's own view of the head, ahead of the loop's for a moment
+        self._since_trim = 0
+        self._speaking: dict[str, Speaking] = {}
+        self._health: Health | None = None
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Continue the log where it stands; calls that a crash left open are closed as interrupted."""
+        self._loop = asyncio.get_running_loop()
+        self._oldest, self._head = await asyncio.to_thread(self._store.log.bounds)
+        self._written = self._head
+        self._thread = threading.Thread(target=self._write, name="outlet-writer", daemon=True)
+        self._thread.start()
+        interrupted = await self.close_interrupted()
+        if interrupted:
+            log.warning("calls closed as interrupted", calls=interrupted)
+
+    async def stop(self) -> None:
+        """Store what waits, then end all subscriptions. Later appends raise ``StoreError``."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        await asyncio.sleep(0)  # the last outcomes were handed to the loop before the thread ended
+        for subscription in list(self._subscriptions):
+            subscription.close()
+
+    async def close_interrupted(self) -> int:
+        """End every call that the store still holds as live; returns how many.
+
+        Its length becomes the latest media time known of it. Only right while no call runs: at start.
+        """
+        live = await asyncio.to_thread(self._store.calls.live)
+        ended = [
+            CallEnded(call_id=call_id, media_ms=media_ms, reason="interrupted") for call_id, media_ms in live
+        ]
+        if ended:
+            await self.append(ended)
+        return len(ended)
+
+    # ── what is going on ──────────────────────────────────────────────────────────────────────────
+
+    @property
+    def head(self) -> int:
+        """Cursor of the last stored event that subscribers were told of."""
+        return self._head
+
+    @property
+    def health(self) -> Health | None:
+        """The last one that was told; ``None`` before the first."""
+        return self._health
+
+    def speaking(self, call_id: str) -> Speaking:
+        """Who speaks in a call right now; nobody in a call that is not running."""
+        return self._speaking.get(call_id, Speaking())
+
+    # ── in ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def append(self, events: Sequence[OutletEvent]) -> list[Published]:
+        """Store events, then tell them. Returns what was published, after the commit.
+
+        What the store holds already is not published again, so the same events may be given twice. When
+        the caller is cancelled they are stored all the same. An event that no database could hold is
+        logged, counted and left out. Raises ``StoreError`` when the database is not available: nothing
+        of it was told, give all of it again.
+        """
+        emitted = time.monotonic()
+        if self._loop is None:
+            raise StoreError("the event log was not started")
+        at = written(self._clock())
+        async with self._room:
+            append = _Append(events, at, emitted, self._loop.create_future())
+            with self._wake:
+                if self._stopping:
+                    raise StoreError("the event log is stopped; nothing more is stored")
+                self._appends.append(append)
+                self._wake.notify()
+            waiting_appends.inc()
+            return await append.done
+
+    def _write(self) -> None:
+        """The writer thread: take all that waits, commit, hand the outcomes to the loop, again."""
+        assert self._loop is not None
+        while True:
+            with self._wake:
+                while not self._appends and not self._stopping:
+                    self._wake.wait()
+                if not self._appends:
+                    return
+                batch: list[_Append] = []
+                size = 0
+                while self._appends and (
+                    not batch or size + len(self._appends[0].events) <= EVENTS_PER_COMMIT
+                ):
+                    size += len(self._appends[0].events)
+                    batch.append(self._appends.popleft())
+            outcomes = self._commit(batch)
+            waiting_appends.dec(len(batch))
+            try:
+                self._loop.call_soon_threadsafe(self._deliver, outcomes)
+            except RuntimeError:  # the loop is closed; nobody waits any more
+                return
+            self._trim()
+
+    def _commit(self, batch: list[_Append]) -> list[_Outcome]:
+        kept = [append for append in batch if any(is_stored(event) for event in append.events)]
+        stored: dict[int, list[Sequence[Stored]]] = {}
+        failed: StoreError | None = None
+        if kept:
+            started = time.perf_counter()
+            try:
+                results = iter(self._store_each(kept))
+                stored = {id(append): [next(results) for _ in append.events] for append in kept}
+            except StoreError as error:
+                failed = error
+            except Exception as error:  # whatever it is, those who wait must hear of it
+                log.exception("the event log's writer failed")
+                failed = StoreError(f"the event log could not be written: {type(error).__name__}")
+            commit_seconds.observe(time.perf_counter() - started)
+        return [
+            _Outcome(append, failed if failed and append in kept else self._envelopes(append, stored))
+            for append in batch
+        ]
+
+    def _store_each(self, appends: list[_Append]) -> list[Sequence[Stored]]:
+        """What became of each event of these appends; in one transaction, as long as every event fits."""
+        events = [(event, append.at) for append in appends for event in append.events]
+        try:
+            return self._store.log.append(events)
+        except Exception as error:
+            if _is_outage(error):
+                raise
+        # One of them can never be stored, however often it is tried. The others must not suffer for it.
+        results: list[Sequence[Stored]] = []
+        for event, at in events:
+            try:
+                results.extend(self._store.log.append([(event, at)]))
+            except Exception as error:
+                if _is_outage(error):
+                    raise
+                unstorable_total.labels(type(event).__name__).inc()
+                log.error(
+                    "an event cannot be stored",
+                    kind=type(event).__name__,
+                    call_id=getattr(event, "call_id", None),
+                    error=type(error.__cause__ or error).__name__,
+                )
+                results.append(())
+        return results
+
+    def _envelopes(self, append: _Append, stored: dict[int, list[Sequence[Stored]]]) -> list[Envelope]:
+        envelopes: list[Envelope] = []
+        results = stored.get(id(append))
+        for position, event in enumerate(append.events):
+            for item in results[position] if results is not None else ():
+                self._written = item.published.cursor
+                self._since_trim += 1
+                envelopes.append(Envelope(item.published, append.emitted, item.json))
+            passing = self._passing(event, append.at)
+            if passing is not None:
+                envelopes.append(Envelope(passing, append.emitted))
+        return envelopes
+
+    def _passing(self, event: OutletEvent, at: str) -> Published | None:
+        """Events that are told and not stored, because the next of their kind replaces them."""
+        match event:
+            case CallStarted():
+                self._speaking.setdefault(event.call_id, Speaking())
+            case CallEnded():
+                self._speaking.pop(event.call_id, None)
+            case SpeechStarted() | SpeechStopped() if event.call_id in self._speaking:
+                speaking = structs.replace(
+                    self._speaking[event.call_id], **{event.channel: isinstance(event, SpeechStarted)}
+                )
+                self._speaking[event.call_id] = speaking
+                return self._told("call.updated", event.call_id, at, event.media_ms, speaking=speaking)
+            case Transcript(final=False):
+                text = Text(
+                    utterance_id=event.utterance_id,
+                    role=event.role,
+                    start_ms=event.start_ms,
+                    end_ms=event.end_ms,
+                    text=event.text,
+                    confidence=event.confidence,
+                )
+                return self._told("utterance.partial", event.call_id, at, event.media_ms, utterance=text)
+            case Health():
+                self._health = event
+                return self._told("health", None, at, None, health=event)
+            case _:
+                pass
+        return None
+
+    def _told(self, kind, call_id, at, media_ms, **content) -> Published:  # type: ignore[no-untyped-def]
+        return Published(
+            cursor=self._written, type=kind, call_id=call_id, at=at, media_ms=media_ms, **content
+        )
+
+    def _trim(self) -> None:
+        if self._since_trim < TRIM_EVERY:
+            return
+        self._since_trim = 0
+        through = self._written - self._events_kept
+        if through < self._oldest:
+            return
+        try:
+            self._store.log.trim(through)
+            self._oldest = through + 1
+        except StoreError as error:  # the next one makes up for it
+            log.warning("the event log could not be trimmed", error=str(error))
+
+    # ── out ───────────────────────────────────────────────────────────────────────────────────────
+
+    def subscribe(self, cursor: int | None) -> Subscription:
+        """Everything after ``cursor``, then everything as it happens; ``None``: as it happens only.
+
+        A cursor that is older than what is kept, or newer than the log, begins with a resync. Close the
+        subscription after use; as a context manager it closes itself.
+        """
+        # Between here and the return nothing is delivered: what the store holds up to the head and what
+        # is delivered from now on meet without a hole and without overlap.
+        subscription = Subscription(self, self._head)
+        if cursor is not None and not self._oldest - 1 <= cursor <= self._head:
+            subscription.lose()
+        elif cursor is not None and cursor < self._head:
+            subscription.replay(cursor, self._head)
+        if self._stopping:
+            subscription.close()
+        else:
+            self._subscriptions.add(subscription)
+            subscribers.inc()
+        return subscription
+
+    def _deliver(self, outcomes: list[_Outcome]) -> None:
+        """On the loop, in the order of the commits."""
+        envelopes: list[Envelope] = []
+        for append, result in outcomes:
+            if isinstance(result, StoreError):
+                if not append.done.done():
+                    append.done.set_exception(result)
+                continue
+            envelopes.extend(result)
+            published = [item.published for item in result if item.published is not None]
+            for event in published:
+                published_total.labels(event.type).inc()
+                self._head = max(self._head, event.cursor)
+            if not append.done.done():
+                append.done.set_result(published)
+        if envelopes:
+            for subscription in self._subscriptions:
+                subscription.offer(envelopes)
+
+    def _forget(self, subscription: Subscription) -> None:
+        if subscription in self._subscriptions:
+            self._subscriptions.discard(subscription)
+            subscribers.dec()
+
+    async def _read(self, after: int, until: int) -> list[Stored]:
+        return await asyncio.to_thread(self._store.log.read, after, until, EVENTS_PER_READ)
+
+
+class Subscription:
+    """One listener's place in the log: an async iterator of ``Envelope``.
+
+    After a resync it continues with what happens next; what lies between is in the state that the
+    listener loads. ``take`` gives many at once; use either it or the iterator.
+    """
+
+    def __init__(self, outlet: LocalOutlet, head: int) -> None:
+        self._outlet = outlet
+        self.head = head
+        """Cursor of the log's last event when this subscription was made."""
+        self._waiting: deque[Envelope] = deque()
+        self._taken: deque[Envelope] = deque()
+        self._wake = asyncio.Event()
+        self._replay: tuple[int, int] | None = None
+        self.ended = False
+        """Nothing more will come: it was closed, or the outlet has stopped."""
+
+    async def take(self, timeout_s: float | None = None) -> list[Envelope]:
+        """All events that wait; else the next ones. Empty after the timeout, and when it has ended.
+
+        Raises ``StoreError`` when the past cannot be read.
+        """
+        while self._replay is not None:
+            after, until = self._replay
+            stored = await self._outlet._read(after, until)
+            if self._replay is None:  # lost meanwhile
+                break
+            if not stored or stored[0].published.cursor != after + 1:  # trimmed away meanwhile
+                self.lose()
+                break
+            last = stored[-1].published.cursor
+            self._replay = (last, until) if last < until else None
+            return [Envelope(item.published, None, item.json) for item in stored]
+        if not self._waiting and not self.ended:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                return []
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+    def offer(self, envelopes: Sequence[Envelope]) -> None:
+        """Put events into this listener's queue. Never waits; see the module on overflow."""
+        if self.ended:
+            return
+        for envelope in envelopes:
+            waiting = len(self._waiting)
+            if waiting >= EVENTS_WAITING // 2 and _is_replaced_soon(envelope):
+                continue
+            if waiting >= EVENTS_WAITING:
+                self.lose()
+            self._waiting.append(envelope)
+        self._wake.set()
+
+    def replay(self, after: int, until: int) -> None:
+        """Begin with stored events of these cursors."""
+        self._replay = (after, until)
+
+    def lose(self) -> None:
+        """Drop what waits; the listener is told to load the present state anew."""
+        self._replay = None
+        self._waiting.clear()
+        self._waiting.append(RESYNC)
+        self._wake.set()
+        resyncs_total.inc()
+
+    def close(self) -> None:
+        """End it. What waits can still be taken."""
+        self.ended = True
+        self._wake.set()
+        self._outlet._forget(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Envelope:
+        while not self._taken:
+            self._taken.extend(await self.take())
+            if not self._taken and self.ended:
+                raise StopAsyncIteration
+        return self._taken.popleft()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_replaced_soon(envelope: Envelope) -> bool:
+    return envelope.published is not None and envelope.published.type == "utterance.partial"
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the database is the trouble (locked, full, gone), rather than what it was given."""
+    return isinstance(error, StoreError) and isinstance(error.__cause__, OperationalError | InterfaceError)

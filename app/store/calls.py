@@ -1,0 +1,140 @@
+"""Calls and what happened in them, for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.store.log import head_of
+from app.store.tables import AlertRow, CallRow, MarkerRow, UtteranceRow
+
+if TYPE_CHECKING:
+    from app.store.database import Store
+
+Counts = dict[str, int]
+"""By severity: alerts that neither a later transcript nor a person has taken back."""
+
+TAKEN_BACK = ("withdrawn", "false_alarm")
+
+
+class Floor(NamedTuple):
+    """All live calls at one moment of the log."""
+
+    cursor: int
+    calls: Sequence[CallRow]
+    counts: dict[str, Counts]
+    """By ``call_id``."""
+    alerts: Sequence[tuple[AlertRow, CallRow]]
+
+
+class CallFile(NamedTuple):
+    """Everything about one call at one moment of the log."""
+
+    cursor: int
+    call: CallRow
+    counts: Counts
+    utterances: Sequence[UtteranceRow]
+    alerts: Sequence[AlertRow]
+    markers: Sequence[MarkerRow]
+
+
+class Page(NamedTuple):
+    calls: Sequence[CallRow]
+    counts: dict[str, Counts]
+    next: int | None
+    """``before`` of the page that follows."""
+
+
+class Calls:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def floor(self, alerts_since: str, alerts_limit: int) -> Floor:
+        """Live calls, longest running first, and the alerts of all calls since then, newest first.
+
+        Cursor and rows are of one snapshot: a subscription from that cursor continues exactly here.
+        """
+        with self._store.reading() as session:
+            cursor = head_of(session)
+            live = select(CallRow).where(CallRow.state == "live").order_by(CallRow.cursor)
+            calls = session.scalars(live).all()
+            alerts = session.execute(
+                select(AlertRow, CallRow)
+                .join(CallRow, CallRow.call_id == AlertRow.call_id)
+                .where(AlertRow.at >= alerts_since)
+                .order_by(AlertRow.cursor.desc())
+                .limit(alerts_limit)
+            ).all()
+            counts = _counts(session, [call.call_id for call in calls])
+        return Floor(cursor, calls, counts, [(alert, call) for alert, call in alerts])
+
+    def page(self, state: Literal["live", "ended", "all"], limit: int, before: int | None) -> Page:
+        """Calls, last begun first."""
+        query = select(CallRow).order_by(CallRow.cursor.desc()).limit(limit + 1)
+        if state != "all":
+            query = query.where(CallRow.state == state)
+        if before is not None:
+            query = query.where(CallRow.cursor < before)
+        with self._store.reading() as session:
+            calls = session.scalars(query).all()
+            more, calls = len(calls) > limit, calls[:limit]
+            counts = _counts(session, [call.call_id for call in calls])
+        return Page(calls, counts, calls[-1].cursor if more else None)
+
+    def file(self, call_id: str) -> CallFile | None:
+        """One call, its utterances and markers in order of media time, its alerts in order of raising."""
+        with self._store.reading() as session:
+            call = session.get(CallRow, call_id)
+            if call is None:
+                return None
+            return CallFile(
+                head_of(session),
+                call,
+                _counts(session, [call_id]).get(call_id, {}),
+                session.scalars(
+                    select(UtteranceRow)
+                    .where(UtteranceRow.call_id == call_id)
+                    .order_by(UtteranceRow.start_ms, UtteranceRow.cursor)
+                ).all(),
+                session.scalars(
+                    select(AlertRow).where(AlertRow.call_id == call_id).order_by(AlertRow.cursor)
+                ).all(),
+                session.scalars(
+                    select(MarkerRow)
+                    .where(MarkerRow.call_id == call_id)
+                    .order_by(MarkerRow.media_start_ms, MarkerRow.cursor)
+                ).all(),
+            )
+
+    def known(self, call_id: str) -> bool:
+        with self._store.reading() as session:
+            return session.get(CallRow, call_id) is not None
+
+    def live(self) -> list[tuple[str, int]]:
+        """Ids of live calls, each with the latest media time known of it."""
+        with self._store.reading() as session:
+            rows = session.execute(
+                select(CallRow.call_id, CallRow.media_ms).where(CallRow.state == "live")
+            ).all()
+        return [(call_id, media_ms) for call_id, media_ms in rows]
+
+    def count_live(self) -> int:
+        with self._store.reading() as session:
+            return session.scalar(select(func.count()).where(CallRow.state == "live")) or 0
+
+
+def _counts(session: Session, call_ids: list[str]) -> dict[str, Counts]:
+    counts: dict[str, Counts] = {}
+    if not call_ids:
+        return counts
+    rows = session.execute(
+        select(AlertRow.call_id, AlertRow.severity, func.count())
+        .where(AlertRow.call_id.in_(call_ids), AlertRow.state.not_in(TAKEN_BACK))
+        .group_by(AlertRow.call_id, AlertRow.severity)
+    )
+    for call_id, severity, count in rows:
+        counts.setdefault(call_id, {})[severity] = count
+    return counts

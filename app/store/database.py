@@ -1,0 +1,184 @@
+"""Opening the database: engine, migrations, transactions. Synchronous; the edges call it in threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.errors import StoreError
+from app.store.audit import Audit
+from app.store.calls import Calls
+from app.store.log import Log
+from app.store.sessions import Sessions
+from app.store.users import Users
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long SQLite waits for another process's write (a command that adds a user) before it gives up."""
+
+
+class Store:
+    """The database with its repositories, each named by what it holds.
+
+    Safe to use from many threads. Every method may raise ``StoreError``. ``writing()`` transactions are
+    short: on SQLite one excludes all others.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.log = Log(self)
+        self.calls = Calls(self)
+        self.users = Users(self)
+        self.sessions = Sessions(self)
+        self.audit = Audit(self)
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Connect, and bring the schema to what this version knows.
+
+        Raises ``StoreError`` when the database cannot be reached, when its driver is missing, or when it
+        was written by a newer version.
+        """
+        address = _address(url)
+        shown = address.render_as_string(hide_password=True)
+        try:
+            engine = _engine(address)
+        except (ModuleNotFoundError, NoSuchModuleError) as error:
+            raise StoreError(
+                f"the driver for {shown} is not installed ({error}); "
+                "for PostgreSQL: pip install 'psycopg[binary]'"
+            ) from None
+        try:
+            with engine.connect() as connection:
+                _migrate(connection, shown)
+        except SQLAlchemyError as error:
+            engine.dispose()
+            raise StoreError(
+                f"cannot open the database {shown}: {_cause(error)}; check DUTING_DATABASE_URL or "
+                "DUTING_DATA_DIR, that the place exists, is writable and has room"
+            ) from error
+        except StoreError:
+            engine.dispose()
+            raise
+        return cls(engine)
+
+    def close(self) -> None:
+        """Close all connections. On SQLite, the last one folds the write-ahead log into the file."""
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One unchanging view of everything: what two queries see belongs together."""
+        with self._session(duting_write=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction; committed when the block ends, rolled back when it raises."""
+        with self._session(duting_write=True) as session:
+            yield session
+            session.commit()
+
+    @contextmanager
+    def _session(self, **options: Any) -> Iterator[Session]:
+        try:
+            if self._engine.dialect.name == "postgresql" and not options["duting_write"]:
+                options["isolation_level"] = "REPEATABLE READ"
+            with (
+                self._engine.connect().execution_options(**options) as connection,
+                Session(connection, expire_on_commit=False, autoflush=False) as session,
+            ):
+                yield session
+        except SQLAlchemyError as error:
+            raise StoreError(f"the database refused: {_cause(error)}") from error
+
+
+def _address(url: str) -> URL:
+    try:
+        address = sqlalchemy.make_url(url)
+    except ArgumentError:
+        raise StoreError(
+            "DUTING_DATABASE_URL is not a database URL; expected sqlite:////path/to/file.db or "
+            "postgresql://user:password@host/name"
+        ) from None
+    if address.drivername == "postgresql":
+        address = address.set(drivername="postgresql+psycopg")
+    if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
+        raise StoreError("SQLite needs a file (sqlite:////path/to/file.db): in memory, nothing would be kept")
+    return address
+
+
+def _engine(address: URL) -> Engine:
+    # Parameters hold what people said; they must not reach an error message or a log.
+    engine = sqlalchemy.create_engine(address, hide_parameters=True, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        _make_private(Path(str(address.database)))
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_private(path: Path) -> None:
+    """Create the file for its owner only; SQLite gives its -wal and -shm files the same mode."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreError(f"cannot create the database {path}: {error.strerror}") from None
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver opens no transactions by itself; see _begin_sqlite
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # FULL, not NORMAL: a browser resumes from a cursor that it has seen. With NORMAL a power cut could
+    # take back the last commits, and their cursors would be given to other events, which that browser
+    # would then never get. Group commit pays for the fsync: one for all appends that wait.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads and then writes fails at once when another has written in
+    # between, and no busy_timeout helps; so writers take the lock first.
+    writes = connection.get_execution_options().get("duting_write", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrate(connection: Connection, shown: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    script = ScriptDirectory.from_config(config)
+    known = {revision.revision for revision in script.walk_revisions()}
+    current = set(MigrationContext.configure(connection).get_current_heads())
+    if unknown := current - known:
+        raise StoreError(
+            f"the database {shown} is at revision {', '.join(sorted(unknown))}, which this version does not "
+            f"know (its newest is {script.get_current_head()}): a newer version of Duting has opened it. "
+            "Start that version again, or restore a backup made before the upgrade"
+        )
+    if current != set(script.get_heads()):
+        command.upgrade(config, "head")
+    connection.commit()
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    """The driver's own words, which hold no parameters; else the kind of error."""
+    return str(getattr(error, "orig", None) or type(error).__name__)

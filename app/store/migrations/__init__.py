@@ -1,0 +1,1 @@
+"""Alembic's migrations; ``app.store.database`` runs them when the store is opened."""

@@ -1,0 +1,280 @@
+"""From the core's events to rows and to what browsers are told; one ``Projection`` per transaction.
+
+Every step can be repeated: what the rows hold already gives no event. So a call that is processed again
+after a crash collapses onto what was stored the first time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, structs
+from sqlalchemy import insert, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from app.store.tables import AlertRow, Base, CallRow, EventRow, HintRow, MarkerRow, UtteranceRow
+from streams.events import (
+    Alert,
+    CallEnded,
+    CallInfo,
+    CallStarted,
+    CallUpdated,
+    EventType,
+    Gap,
+    Health,
+    Hint,
+    Marker,
+    OutletEvent,
+    Published,
+    Text,
+    Transcript,
+)
+
+Row = TypeVar("Row", bound=Base)
+
+PEOPLE_DECIDED = ("acknowledged", "resolved", "false_alarm", "escalated")
+"""States that only a person sets; nothing that the rules find later takes them back."""
+
+
+class Stored(Struct, frozen=True):
+    published: Published
+    json: str
+
+
+def is_stored(event: OutletEvent) -> bool:
+    """Whether an event leaves a trace in the store; the others are told and gone."""
+    if isinstance(event, Transcript):
+        return event.final
+    return isinstance(event, CallStarted | CallUpdated | CallEnded | Gap | Alert | Marker | Hint)
+
+
+class Projection:
+    """Holds the rows that a batch of events touches. ``load`` once, ``apply`` each, ``finish`` once."""
+
+    def __init__(self, session: Session, head: int) -> None:
+        self._session = session
+        self.head = head
+        """Cursor of the last event, this batch's included."""
+        self._calls: dict[str, CallRow] = {}
+        self._utterances: dict[str, UtteranceRow] = {}
+        self._alerts: dict[str, AlertRow] = {}
+        self._markers: dict[str, MarkerRow] = {}
+        self._hints: dict[str, HintRow] = {}
+        self._stored: list[Stored] = []
+
+    def load(self, events: Iterable[OutletEvent]) -> None:
+        """Fetch what the store knows of everything these events name: five queries at most."""
+        ids: dict[type, set[str]] = defaultdict(set)
+        for event in events:
+            match event:
+                case Transcript(final=True):
+                    ids[Transcript].add(event.utterance_id)
+                case Alert() | Marker() | Hint():
+                    ids[type(event)].add(event.id)
+            if is_stored(event) and not isinstance(event, Health):
+                ids[CallInfo].add(event.call_id)
+        self._calls = self._fetch(CallRow.call_id, CallRow, ids[CallInfo])
+        self._utterances = self._fetch(UtteranceRow.utterance_id, UtteranceRow, ids[Transcript])
+        self._alerts = self._fetch(AlertRow.alert_id, AlertRow, ids[Alert])
+        self._markers = self._fetch(MarkerRow.marker_id, MarkerRow, ids[Marker])
+        self._hints = self._fetch(HintRow.hint_id, HintRow, ids[Hint])
+
+    def apply(self, event: OutletEvent, at: str) -> Sequence[Stored]:
+        """What people are told of this; nothing when the rows hold it already, or when it is not stored."""
+        before = len(self._stored)
+        match event:
+            case CallStarted():
+                self._started(event.call, at)
+            case CallUpdated():
+                self._updated(event, at)
+            case CallEnded():
+                self._ended(event, at)
+            case Gap():
+                self._call(event, at).gap_ms += event.duration_ms
+            case Transcript(final=True):
+                self._said(event, at)
+            case Alert():
+                self._raised(event, at)
+            case Marker():
+                self._marked(event, at)
+            case Hint():
+                self._hinted(event, at)
+            case _:
+                pass
+        return self._stored[before:]
+
+    def finish(self) -> None:
+        """Write all of it within the transaction; the caller commits."""
+        self._session.flush()
+        if self._stored:
+            self._session.execute(
+                insert(EventRow),
+                [
+                    {
+                        "cursor": stored.published.cursor,
+                        "type": stored.published.type,
+                        "call_id": stored.published.call_id,
+                        "at": stored.published.at,
+                        "body": stored.json,
+                    }
+                    for stored in self._stored
+                ],
+            )
+
+    # ── calls ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _started(self, info: CallInfo, at: str) -> CallRow:
+        row = self._calls.get(info.call_id)
+        if row is None:
+            cursor = self._publish("call.started", info.call_id, at, 0, call=info)
+            row = CallRow(call_id=info.call_id, cursor=cursor, started_at=at, media_ms=0, gap_ms=0)
+            self._calls[info.call_id] = self._add(row)
+        elif row.state == "ended":  # a call closed as interrupted whose audio comes again
+            self._publish("call.started", info.call_id, at, 0, call=info)
+        elif row.info != _json(info):
+            self._publish("call.updated", info.call_id, at, 0, call=info)
+        row.state, row.ended_at, row.reason = "live", None, None
+        _describe(row, info)
+        return row
+
+    def _updated(self, event: CallUpdated, at: str) -> None:
+        row = self._calls.get(event.call_id)
+        if row is None:
+            self._started(event.call, at)
+        elif row.info != _json(event.call):
+            self._publish("call.updated", event.call_id, at, event.media_ms, call=event.call)
+            _describe(row, event.call)
+            _reach(row, event.media_ms)
+
+    def _ended(self, event: CallEnded, at: str) -> None:
+        row = self._call(event, at)
+        if row.state == "ended" and (row.reason, row.media_ms) == (event.reason, event.media_ms):
+            return
+        self._publish("call.ended", event.call_id, at, event.media_ms, reason=event.reason)
+        row.state, row.reason, row.media_ms = "ended", event.reason, event.media_ms
+        row.ended_at = row.ended_at or at
+
+    def _call(self, event: CallEnded | Gap | Transcript | Alert | Marker | Hint, at: str) -> CallRow:
+        """The call's row. One that was never announced is opened: its alerts are not to be lost."""
+        row = self._calls.get(event.call_id)
+        if row is None:
+            row = self._started(CallInfo(call_id=event.call_id, protocol="unknown"), at)
+        _reach(row, event.media_ms)
+        return row
+
+    # ── what happens in them ──────────────────────────────────────────────────────────────────────
+
+    def _said(self, event: Transcript, at: str) -> None:
+        call = self._call(event, at)
+        text = Text(
+            utterance_id=event.utterance_id,
+            role=event.role,
+            start_ms=event.start_ms,
+            end_ms=event.end_ms,
+            text=_clean(event.text),
+            confidence=event.confidence,
+        )
+        row = self._utterances.get(event.utterance_id)
+        if row is not None and (row.text, row.end_ms, row.role) == (text.text, text.end_ms, text.role):
+            return
+        cursor = self._publish("utterance.final", event.call_id, at, event.media_ms, utterance=text)
+        if row is None:
+            row = UtteranceRow(utterance_id=event.utterance_id, call_id=event.call_id, cursor=cursor, at=at)
+            self._utterances[event.utterance_id] = self._add(row)
+        row.role, row.start_ms, row.end_ms = event.role, event.start_ms, event.end_ms
+        row.text, row.confidence, row.rejected = text.text, event.confidence, event.rejected
+        row.words = _json(event.words)
+        if text.text and _is_latest(call, text):
+            call.last_text = _json(text)
+
+    def _raised(self, event: Alert, at: str) -> None:
+        self._call(event, at)
+        row = self._alerts.get(event.id)
+        if row is None:
+            cursor = self._publish("alert.raised", event.call_id, at, event.media_ms, alert=event)
+            row = AlertRow(alert_id=event.id, call_id=event.call_id, cursor=cursor, at=at)
+            self._alerts[event.id] = self._add(row)
+            merged = event
+        else:
+            known = msgspec.json.decode(row.body, type=Alert)
+            merged = _merge(known, event)
+            if merged == known:
+                return
+            self._publish("alert.updated", event.call_id, at, event.media_ms, alert=merged)
+        row.rule_id, row.rule_version, row.severity = merged.rule_id, merged.rule_version, merged.severity
+        row.state, row.owner, row.body = merged.state, merged.owner, _json(merged)
+
+    def _marked(self, event: Marker, at: str) -> None:
+        self._call(event, at)
+        row, body = self._markers.get(event.id), _json(event)
+        if row is not None and row.body == body:
+            return
+        cursor = self._publish("marker.added", event.call_id, at, event.media_ms, marker=event)
+        if row is None:
+            row = MarkerRow(marker_id=event.id, call_id=event.call_id, cursor=cursor)
+            self._markers[event.id] = self._add(row)
+        row.media_start_ms, row.body = event.media_start_ms, body
+
+    def _hinted(self, event: Hint, at: str) -> None:
+        self._call(event, at)
+        row, body = self._hints.get(event.id), _json(event)
+        if row is not None and row.body == body:
+            return
+        cursor = self._publish("hint.shown", event.call_id, at, event.media_ms, hint=event)
+        if row is None:
+            row = HintRow(hint_id=event.id, call_id=event.call_id, cursor=cursor)
+            self._hints[event.id] = self._add(row)
+        row.body = body
+
+    # ── rows ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _fetch(self, key: InstrumentedAttribute[str], table: type[Row], ids: set[str]) -> dict[str, Row]:
+        if not ids:
+            return {}
+        rows = self._session.scalars(select(table).where(key.in_(ids)))
+        return {getattr(row, key.key): row for row in rows}
+
+    def _add(self, row: Row) -> Row:
+        self._session.add(row)
+        return row
+
+    def _publish(self, kind: EventType, call_id: str, at: str, media_ms: int, **content: Any) -> int:
+        self.head += 1
+        published = Published(
+            cursor=self.head, type=kind, call_id=call_id, at=at, media_ms=media_ms, **content
+        )
+        self._stored.append(Stored(published, _json(published)))
+        return self.head
+
+
+def _merge(known: Alert, found: Alert) -> Alert:
+    """What the rules say now, over what people decided; the latency of the first time stays."""
+    state = known.state if known.state in PEOPLE_DECIDED else found.state
+    owner = known.owner if found.owner is None else found.owner
+    return structs.replace(found, state=state, owner=owner, latency_ms=known.latency_ms)
+
+
+def _describe(row: CallRow, info: CallInfo) -> None:
+    row.info = _json(info)
+    row.agent, row.queue = info.agent and _clean(info.agent), info.queue and _clean(info.queue)
+
+
+def _reach(row: CallRow, media_ms: int) -> None:
+    if row.state == "live":
+        row.media_ms = max(row.media_ms, media_ms)
+
+
+def _is_latest(call: CallRow, text: Text) -> bool:
+    """Final transcripts of two channels may come in either order."""
+    return call.last_text is None or msgspec.json.decode(call.last_text, type=Text).start_ms <= text.start_ms
+
+
+def _clean(text: str) -> str:
+    return text.replace("\0", "")  # PostgreSQL holds no NUL in text
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

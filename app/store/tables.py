@@ -1,0 +1,156 @@
+"""The tables: the event log, what is projected from it for reading, and the people who may read.
+
+Portable between SQLite and PostgreSQL. Times are RFC 3339 text in UTC with milliseconds and a ``Z``: of
+fixed width, so they sort as they are. ``cursor`` names the event that made a row; it orders rows, and
+pages continue from it. ``body`` is the event's own struct as JSON, so that there is one definition of it
+(``streams.events``); the columns beside it exist to be searched.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+BIG = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits on both; SQLite makes only a column of type INTEGER its row id."""
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {int: BIG, float: Double(), str: Text()}  # noqa: RUF012
+
+
+class EventRow(Base):
+    """The log. Cursors grow by one without holes; the oldest rows are trimmed."""
+
+    __tablename__ = "events"
+
+    cursor: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    type: Mapped[str]
+    call_id: Mapped[str | None]
+    at: Mapped[str]
+    body: Mapped[str]
+    """The ``Published``, exactly as it was sent."""
+
+
+class CallRow(Base):
+    __tablename__ = "calls"
+    __table_args__ = (Index(None, "state", "cursor"), Index(None, "cursor", unique=True))
+
+    call_id: Mapped[str] = mapped_column(primary_key=True)
+    cursor: Mapped[int]
+    state: Mapped[str]
+    """``live`` or ``ended``."""
+    agent: Mapped[str | None]
+    queue: Mapped[str | None]
+    info: Mapped[str]
+    """The ``CallInfo``."""
+    started_at: Mapped[str]
+    ended_at: Mapped[str | None]
+    reason: Mapped[str | None]
+    media_ms: Mapped[int]
+    """The length once it has ended; before that, the latest media time that is known."""
+    gap_ms: Mapped[int]
+    """Audio that never came or was dropped, summed over the channels."""
+    last_text: Mapped[str | None]
+    """The ``Text`` of the last utterance in which something was said."""
+
+
+class UtteranceRow(Base):
+    __tablename__ = "utterances"
+    __table_args__ = (Index(None, "call_id", "start_ms"),)
+
+    utterance_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    at: Mapped[str]
+    role: Mapped[str]
+    start_ms: Mapped[int]
+    end_ms: Mapped[int]
+    text: Mapped[str]
+    confidence: Mapped[float | None]
+    rejected: Mapped[str | None]
+    words: Mapped[str]
+    """List of ``Word``."""
+
+
+class AlertRow(Base):
+    __tablename__ = "alerts"
+    __table_args__ = (Index(None, "call_id"), Index(None, "cursor"))
+
+    alert_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    at: Mapped[str]
+    rule_id: Mapped[str]
+    rule_version: Mapped[str]
+    severity: Mapped[str]
+    state: Mapped[str]
+    owner: Mapped[str | None]
+    body: Mapped[str]
+
+
+class MarkerRow(Base):
+    __tablename__ = "markers"
+    __table_args__ = (Index(None, "call_id", "media_start_ms"),)
+
+    marker_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    media_start_ms: Mapped[int]
+    body: Mapped[str]
+
+
+class HintRow(Base):
+    __tablename__ = "hints"
+    __table_args__ = (Index(None, "call_id"),)
+
+    hint_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    body: Mapped[str]
+
+
+class UserRow(Base):
+    __tablename__ = "users"
+
+    user_id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    password: Mapped[str]
+    """Argon2id in its encoded form, with salt and parameters."""
+    created_at: Mapped[str]
+
+
+class SessionRow(Base):
+    __tablename__ = "sessions"
+    __table_args__ = (Index(None, "user_id"),)
+
+    token_hash: Mapped[str] = mapped_column(primary_key=True)
+    """SHA-256 of the token, hexadecimal: who reads the database cannot log in with it."""
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.user_id", ondelete="CASCADE"))
+    created_at: Mapped[str]
+    expires_at: Mapped[str]
+    address: Mapped[str | None]
+
+
+class AuditRow(Base):
+    """Who looked at what. Written, never changed."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "subject"), Index(None, "at"))
+
+    audit_id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[str]
+    username: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str | None]
+    address: Mapped[str | None]

@@ -1,0 +1,232 @@
+"""The event log to browsers: one WebSocket each, resumed by cursor.
+
+Frames are JSON text: first ``{"type": "hello", "cursor", "heartbeat_s"}``, then ``Published`` events in
+the order of the log; ``{"type": "resync"}`` when events were missed for good (load the floor again);
+``{"type": "heartbeat"}`` after a silence. What a browser sends is ignored.
+
+Close codes: 4401 not logged in (any more), 4403 the role may not listen, 1001 the server stops, 1008 the
+cursor is no number, 1011 the past cannot be read, 1013 the browser reads too slowly to be served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Protocol, Self
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import UNSET, structs
+from prometheus_client import Counter, Gauge, Histogram
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from streams.events import Latency, Published
+
+HEARTBEAT_S = 15.0
+SEND_TIMEOUT_S = 10.0
+"""A browser that takes nothing for so long is gone, whatever TCP believes."""
+
+NOT_LOGGED_IN = 4401
+NOT_ALLOWED = 4403
+
+latency_seconds = Histogram(
+    "duting_alert_latency_seconds",
+    "From the last sample of the phrase entering the server to the alert on a supervisor's socket",
+    buckets=(0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 7.5, 10, 20),
+)
+delivery_seconds = Histogram(
+    "duting_alert_delivery_seconds",
+    "From the alert being raised to its being written to a supervisor's socket",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+sockets = Gauge("duting_feed_sockets", "Browsers that listen")
+dropped_total = Counter("duting_feed_dropped_total", "Browsers that read too slowly and were cut off")
+
+
+class Envelope(Protocol):
+    @property
+    def published(self) -> Published | None:
+        """``None``: events were missed."""
+
+    @property
+    def emitted(self) -> float | None:
+        """``time.monotonic()`` when it was handed to the log; ``None`` when it was read back."""
+
+    @property
+    def json(self) -> str: ...
+
+
+class Subscription(Protocol):
+    @property
+    def head(self) -> int: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    async def take(self, timeout_s: float | None = None) -> Sequence[Envelope]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Outlet(Protocol):
+    def subscribe(self, cursor: int | None) -> Subscription: ...
+
+
+class Refused(Exception):
+    """This person may not listen. ``code`` is ``NOT_LOGGED_IN`` or ``NOT_ALLOWED``."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+MaySee = Callable[[Published], bool]
+Permission = Callable[[WebSocket], Awaitable[MaySee]]
+"""Who is at this socket, and which events that person may see; raises ``Refused``.
+
+Asked again with every heartbeat, so that who logs out or loses a role stops listening.
+"""
+
+
+class Feed:
+    """Serves browsers from an outlet. One for all sockets."""
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        permission: Permission,
+        *,
+        heartbeat_s: float = HEARTBEAT_S,
+        send_timeout_s: float = SEND_TIMEOUT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._outlet = outlet
+        self._permission = permission
+        self._heartbeat_s = heartbeat_s
+        self._send_timeout_s = send_timeout_s
+        self._clock = clock
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Everything from handshake to close, for one socket."""
+        if not same_origin(socket):
+            # Any web page can open a socket here with this browser's cookies; it gets no handshake.
+            await socket.close(NOT_ALLOWED)
+            return
+        await socket.accept()
+        try:
+            may_see = await self._permission(socket)
+            cursor = _cursor(socket.query_params.get("cursor"))
+        except Refused as refused:
+            await self._close(socket, refused.code)
+            return
+        except ValueError:
+            await self._close(socket, 1008, "cursor must be a whole number")
+            return
+        sockets.inc()
+        listening = asyncio.create_task(_until_gone(socket))
+        speaking = asyncio.create_task(self._speak(socket, cursor, may_see))
+        try:
+            await asyncio.wait((listening, speaking), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sockets.dec()
+            for task in (listening, speaking):
+                task.cancel()
+            await asyncio.gather(listening, speaking, return_exceptions=True)
+        error = None if speaking.cancelled() else speaking.exception()
+        if error is not None and not isinstance(error, WebSocketDisconnect):
+            raise error
+
+    async def _speak(self, socket: WebSocket, cursor: int | None, may_see: MaySee) -> None:
+        try:
+            code, reason = await self._tell(socket, cursor, may_see)
+        except Refused as refused:
+            code, reason = refused.code, ""
+        except TimeoutError:
+            dropped_total.inc()
+            code, reason = 1013, "too slow"
+        await self._close(socket, code, reason)
+
+    async def _tell(self, socket: WebSocket, cursor: int | None, may_see: MaySee) -> tuple[int, str]:
+        with self._outlet.subscribe(cursor) as subscription:
+            await self._send(
+                socket,
+                json.dumps({"type": "hello", "cursor": subscription.head, "heartbeat_s": self._heartbeat_s}),
+            )
+            checked = self._clock()
+            while True:
+                try:
+                    envelopes = await subscription.take(self._heartbeat_s)
+                except Exception:  # the log's past cannot be read; the browser comes back for it
+                    return 1011, "the event log cannot be read"
+                if self._clock() - checked >= self._heartbeat_s:
+                    may_see = await self._permission(socket)
+                    checked = self._clock()
+                for envelope in envelopes:
+                    if envelope.published is None:
+                        await self._send(socket, '{"type":"resync"}')
+                    elif may_see(envelope.published):
+                        await self._send(socket, self._text(envelope.published, envelope))
+                if not envelopes:
+                    if subscription.ended:
+                        return 1001, "the server stops"
+                    await self._send(socket, '{"type":"heartbeat"}')
+
+    def _text(self, published: Published, envelope: Envelope) -> str:
+        """The frame. Only an alert's differs between sockets: it says how long it took to get here."""
+        if published.type != "alert.raised" or envelope.emitted is None or published.alert is UNSET:
+            return envelope.json
+        alert = published.alert
+        latency = arrived(alert.latency_ms, (self._clock() - envelope.emitted) * 1000)
+        if latency.delivery is not None and latency.total is not None:
+            delivery_seconds.observe(latency.delivery / 1000)
+            latency_seconds.observe(latency.total / 1000)
+        told = structs.replace(published, alert=structs.replace(alert, latency_ms=latency))
+        return msgspec.json.encode(told).decode()
+
+    async def _send(self, socket: WebSocket, text: str) -> None:
+        async with asyncio.timeout(self._send_timeout_s):
+            await socket.send_text(text)
+
+    async def _close(self, socket: WebSocket, code: int, reason: str = "") -> None:
+        with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+            async with asyncio.timeout(self._send_timeout_s):
+                if socket.application_state is WebSocketState.CONNECTED:
+                    await socket.close(code, reason)
+
+
+def arrived(latency: Latency, delivery_ms: float) -> Latency:
+    """An alert's latency with its last step known; ``total`` is the sum of the steps that it went through."""
+    steps = (latency.vad, latency.queue, latency.asr, latency.rules, delivery_ms)
+    total = sum(step for step in steps if step is not None)
+    return structs.replace(latency, delivery=round(delivery_ms, 3), total=round(total, 3))
+
+
+def same_origin(socket: WebSocket) -> bool:
+    """Whether the page that opened this socket came from here, or no page did (a program sends no Origin)."""
+    origin = socket.headers.get("origin")
+    if origin is None:
+        return True
+    host = socket.headers.get("host", "")
+    return host != "" and urlsplit(origin).netloc.casefold() == host.casefold()
+
+
+def _cursor(text: str | None) -> int | None:
+    """Raises ``ValueError``. None given: from now on."""
+    if text is None or text == "":
+        return None
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise ValueError(text[:40])
+    return int(text)
+
+
+async def _until_gone(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass

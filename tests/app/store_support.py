@@ -1,0 +1,139 @@
+"""Events, accounts and an application to test the store, the outlet and the routes with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import argon2
+from starlette.testclient import TestClient
+
+from app.api.application import application
+from app.outlet import LocalOutlet
+from app.settings import Settings
+from app.store import Store
+from app.store.users import Users
+from streams.events import (
+    Alert,
+    CallEnded,
+    CallInfo,
+    CallStarted,
+    Evidence,
+    Latency,
+    Marker,
+    Transcript,
+)
+
+PASSWORD = "correct horse 9"
+QUICK = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+EVENTS_KEPT = 5000
+PACK: Any = SimpleNamespace(
+    version="1+00000000",
+    rules=(
+        SimpleNamespace(
+            id="redline.guarantee",
+            name={"zh": "承诺保本", "en": "Guaranteed returns"},
+            severity="critical",
+            role="agent",
+            mode="live",
+            actions=("alert", "marker"),
+        ),
+    ),
+)
+
+
+def started(call_id: str = "c1", **info: Any) -> CallStarted:
+    return CallStarted(call=CallInfo(call_id=call_id, **info))
+
+
+def ended(call_id: str = "c1", media_ms: int = 9000, reason: Any = "hangup") -> CallEnded:
+    return CallEnded(call_id=call_id, media_ms=media_ms, reason=reason)
+
+
+def said(
+    start_ms: int = 0, text: str = "您好", call_id: str = "c1", role: Any = "agent", final: bool = True
+) -> Transcript:
+    return Transcript(
+        call_id=call_id,
+        utterance_id=f"{call_id}:{role}:{start_ms}",
+        role=role,
+        start_ms=start_ms,
+        end_ms=start_ms + 800,
+        text=text,
+        final=final,
+        confidence=0.5,
+    )
+
+
+def alert(number: int = 1, call_id: str = "c1", **changes: Any) -> Alert:
+    content: dict[str, Any] = {
+        "id": f"a{number}",
+        "call_id": call_id,
+        "rule_id": "redline.guarantee",
+        "rule_version": "1+00000000",
+        "name": {"zh": "承诺保本", "en": "Guaranteed returns"},
+        "severity": "critical",
+        "role": "agent",
+        "media_start_ms": number * 1000,
+        "media_end_ms": number * 1000 + 500,
+        "evidence": Evidence(text="保本", matched=("保本",), spans=((0, 2),)),
+        "latency_ms": Latency(vad=300.0, queue=20.0, asr=200.0, rules=1.0),
+    }
+    return Alert(**(content | changes))
+
+
+def marker(number: int = 1, call_id: str = "c1") -> Marker:
+    return Marker(
+        id=f"m{number}",
+        call_id=call_id,
+        rule_id="redline.guarantee",
+        severity="critical",
+        role="agent",
+        label={"zh": "承诺保本", "en": "Guaranteed returns"},
+        media_start_ms=number * 1000,
+        media_end_ms=number * 1000 + 500,
+    )
+
+
+def open_store(folder: Path) -> Store:
+    store = Store.open(f"sqlite:///{folder / 'test.db'}")
+    store.users = Users(store, QUICK)
+    return store
+
+
+class House:
+    """A running application with one account of every role, each named like the role."""
+
+    def __init__(self, client: TestClient, store: Store, outlet: LocalOutlet, settings: Settings) -> None:
+        self.client = client
+        self.store = store
+        self.outlet = outlet
+        self.settings = settings
+
+    def append(self, *events: Any) -> Any:
+        return self.client.portal.call(self.outlet.append, events)  # type: ignore[union-attr]
+
+    def log_in(self, username: str = "supervisor", password: str = PASSWORD) -> Any:
+        return self.client.post(
+            "/api/session", json={"username": username, "password": password}, headers={"X-Duting": "1"}
+        )
+
+
+@contextmanager
+def house(folder: Path, **options: Any) -> Iterator[House]:
+    settings = Settings(data_dir=folder, _env_file=None)  # type: ignore[call-arg]
+    store = open_store(folder)
+    for role in ("agent", "supervisor", "inspector", "administrator"):
+        store.users.add(role, PASSWORD, role.title(), role)
+    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    app = application(settings, store, outlet, PACK, **options)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        client.portal.call(outlet.start)  # type: ignore[union-attr]
+        try:
+            yield House(client, store, outlet, settings)
+        finally:
+            client.portal.call(outlet.stop)  # type: ignore[union-attr]
+            store.close()
