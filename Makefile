@@ -7,7 +7,7 @@
 #   make dashboard       build the dashboard into dashboard/static
 #   make lint cover bench clean lock
 #
-# PYTHON=/path/to/python3.12 chooses the interpreter; by default the newest one found.
+# PYTHON=/path/to/python3.12 chooses the interpreter; by default the first on PATH that is new enough.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -42,12 +42,12 @@ venv: $(VENV_STAMP)
 $(VENV_STAMP): requirements-dev.lock pyproject.toml
 	@set -e; \
 	python='$(PYTHON)'; \
-	new='import sys; raise SystemExit(sys.version_info < (3, 11))'; \
-	if [ -z "$$python" ]; then \
-	  for found in python3.13 python3.12 python3.11 python3 python; do \
-	    if "$$found" -c "$$new" >/dev/null 2>&1; then python=$$found; break; fi; \
+	new='import sys; assert sys.version_info >= (3, 11)'; \
+	for need in "$$new; import venv, ensurepip" "$$new"; do \
+	  for found in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	    if [ -z "$$python" ] && "$$found" -c "$$need" >/dev/null 2>&1; then python=$$found; fi; \
 	  done; \
-	fi; \
+	done; \
 	if [ -z "$$python" ]; then \
 	  echo "make: no Python 3.11 or newer on PATH. Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
 	fi; \
@@ -106,7 +106,7 @@ models: $(MODEL_FILE)
 
 # The model stays when the environment is renewed; Duting checks its hashes at every start.
 $(MODEL_FILE): | $(VENV_STAMP)
-	DUTING_MODELS_DIR=$(MODELS_DIR) $(BIN)/duting models fetch $(MODEL)
+	DUTING_MODELS_DIR=$(MODELS_DIR) $(BIN)/duting models fetch $(MODEL) >/dev/null
 
 # ── What people run ────────────────────────────────────────────────────────────────────────────────
 
