@@ -19,8 +19,11 @@ from detectors.sounds import Heard, Sound, classes, cost, listen
 GAP: Final = "…"
 WIDEST_GAP: Final = 8
 """Characters that may stand between the parts of a phrase."""
-_EXTRA_SOUND: Final = 0.8
+_EXTRA_SOUND: Final = 0.7
 """Cost of a syllable too many or too few."""
+_WORST_SLIP: Final = 0.45
+"""A syllable that differs more is another syllable: 他的手机号 is not 您的手机号."""
+_NEVER: Final = 9.0
 _SHORTEST_ELASTIC: Final = 6
 """Phrases of fewer syllables must keep their number of syllables."""
 
@@ -59,7 +62,7 @@ def budget(syllables: int) -> float:
     """
     if syllables <= 2:
         return 0.0
-    return {3: 0.3, 4: 0.6, 5: 0.8, 6: 1.0, 7: 1.2, 8: 1.35}.get(syllables, min(2.0, 0.17 * syllables))
+    return {3: 0.3, 4: 0.5, 5: 0.6, 6: 0.8, 7: 1.0, 8: 1.15}.get(syllables, min(1.6, 0.145 * syllables))
 
 
 class Lexicon:
@@ -203,8 +206,9 @@ def _verify(part: _Part, sounds: tuple[Sound, ...], first: int) -> tuple[int, in
         for offset in range(size):
             one, other = wanted[offset], sounds[first + offset]
             if one != other:
-                total += cost(one, other)
-                if total > allowed:
+                slip = cost(one, other)
+                total += slip
+                if slip > _WORST_SLIP or total > allowed:
                     break
         else:
             return first, first + size, total
@@ -222,22 +226,23 @@ def _elastic(part: _Part, sounds: tuple[Sound, ...], first: int) -> tuple[int, i
         if begin < 0 or begin >= len(sounds):
             continue
         window = sounds[begin : begin + size + 1]
-        previous = [_EXTRA_SOUND * i for i in range(len(window) + 1)]
+        previous = [0.0] + [_NEVER] * len(window)
         for row, sound in enumerate(wanted, 1):
-            current = [_EXTRA_SOUND * row] + [9.0] * len(window)
+            current = [_NEVER] * (len(window) + 1)
             low, high = max(1, row - 1), min(len(window), row + 1)
             for column in range(low, high + 1):
-                current[column] = min(
-                    previous[column - 1] + cost(sound, window[column - 1]),
-                    previous[column] + _EXTRA_SOUND,
-                    current[column - 1] + _EXTRA_SOUND,
-                )
+                slip = cost(sound, window[column - 1])
+                current[column] = previous[column - 1] + (slip if slip <= _WORST_SLIP else _NEVER)
+                if 1 < row < size:
+                    # The first and the last syllable must be there, or half a phrase would do.
+                    current[column] = min(current[column], previous[column] + _EXTRA_SOUND)
+                    current[column] = min(current[column], current[column - 1] + _EXTRA_SOUND)
             previous = current
             if min(previous) > allowed:
                 break
         else:
             for length in (size, size - 1, size + 1):
-                if length <= len(window) and previous[length] <= allowed:
-                    if best is None or previous[length] < best[2]:
-                        best = (begin, begin + length, previous[length])
+                total = previous[length] if length <= len(window) else _NEVER
+                if total <= allowed and (best is None or total < best[2]):
+                    best = (begin, begin + length, total)
     return best

@@ -181,7 +181,7 @@ def condition(form: Form, book: Book) -> Condition | None:
     if name in LEAVES:
         built = LEAVES[name].build(inner, book)
     else:
-        children = [condition(item, book) for item in inner.items(name)]
+        children = [condition(item, book) for item in ([inner] if inner.is_mapping else inner.items(name))]
         built = combinators.build(name, [c for c in children if c is not None], within, inner, book)
         if not children and built is None and not inner.is_mapping:
             inner.problem(f"expected at least one condition under {name}, came none")
