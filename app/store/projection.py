@@ -63,6 +63,8 @@ class Projection:
         self._alerts: dict[str, AlertRow] = {}
         self._markers: dict[str, MarkerRow] = {}
         self._hints: dict[str, HintRow] = {}
+        self._parts: list[Base] = []
+        """New rows that belong to calls; the calls have to be there before them."""
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
@@ -109,6 +111,8 @@ class Projection:
     def finish(self) -> None:
         """Write all of it within the transaction; the caller commits."""
         self._session.flush()
+        self._session.add_all(self._parts)
+        self._session.flush()
         if self._stored:
             self._session.execute(
                 insert(EventRow),
@@ -131,7 +135,8 @@ class Projection:
         if row is None:
             cursor = self._publish("call.started", info.call_id, at, 0, call=info)
             row = CallRow(call_id=info.call_id, cursor=cursor, started_at=at, media_ms=0, gap_ms=0)
-            self._calls[info.call_id] = self._add(row)
+            self._session.add(row)
+            self._calls[info.call_id] = row
         elif row.state == "ended":  # a call closed as interrupted whose audio comes again
             self._publish("call.started", info.call_id, at, 0, call=info)
         elif row.info != _json(info):
@@ -238,7 +243,7 @@ class Projection:
         return {getattr(row, key.key): row for row in rows}
 
     def _add(self, row: Row) -> Row:
-        self._session.add(row)
+        self._parts.append(row)
         return row
 
     def _publish(self, kind: EventType, call_id: str, at: str, media_ms: int, **content: Any) -> int:

@@ -1,0 +1,428 @@
+"""The event log: order, idempotence, resuming, slow listeners, crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import app.outlet as outlet_module
+from app.errors import StoreError
+from app.outlet import LocalOutlet, Subscription
+from app.store import Store
+from streams.events import (
+    CallInfo,
+    CallUpdated,
+    Evidence,
+    Gap,
+    Health,
+    Hint,
+    Latency,
+    Published,
+    Speaking,
+    SpeechStarted,
+    SpeechStopped,
+)
+from tests.app.store_support import EVENTS_KEPT, alert, ended, marker, open_store, said, started
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    store = open_store(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+async def outlet(store: Store) -> AsyncIterator[LocalOutlet]:
+    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    await outlet.start()
+    yield outlet
+    await outlet.stop()
+
+
+def types(published: list[Published]) -> list[str]:
+    return [event.type for event in published]
+
+
+async def drain(subscription: Subscription) -> list[Published | None]:
+    """Everything up to the end; for a subscription whose outlet has stopped."""
+    return [envelope.published async for envelope in subscription]
+
+
+# ── what becomes of an event ──────────────────────────────────────────────────────────────────────
+
+
+async def test_every_kind_of_event_is_told_in_its_own_words(outlet: LocalOutlet) -> None:
+    published = await outlet.append(
+        [
+            started(),
+            SpeechStarted(call_id="c1", channel="agent", media_ms=100),
+            said(100, "您", final=False),
+            SpeechStopped(call_id="c1", channel="agent", media_ms=900),
+            said(100, "您好"),
+            Gap(call_id="c1", channel="agent", media_ms=950, duration_ms=40, reason="missing"),
+            alert(),
+            marker(),
+            Hint(
+                id="h1", call_id="c1", rule_id="redline.guarantee", text={"zh": "请说明风险"}, media_ms=1500
+            ),
+            Health(step=0, name="all", calls=1),
+            ended(),
+        ]
+    )
+    assert types(published) == [
+        "call.started",
+        "call.updated",
+        "utterance.partial",
+        "call.updated",
+        "utterance.final",
+        "alert.raised",
+        "marker.added",
+        "hint.shown",
+        "health",
+        "call.ended",
+    ]
+    assert [event.cursor for event in published] == [1, 1, 1, 1, 2, 3, 4, 5, 5, 6]
+    assert [Speaking(agent=True), Speaking()] == [
+        event.speaking for event in published if event.type == "call.updated"
+    ]
+
+
+async def test_the_call_keeps_its_gaps_its_last_words_and_its_length(
+    outlet: LocalOutlet, store: Store
+) -> None:
+    gap = Gap(call_id="c1", channel="agent", media_ms=950, duration_ms=40, reason="missing")
+    await outlet.append(
+        [started(), said(2000, "第二句", role="customer"), said(0, "第一句"), gap, gap, ended()]
+    )
+    call = store.calls.file("c1").call  # type: ignore[union-attr]
+    assert (call.gap_ms, call.state, call.media_ms) == (80, "ended", 9000)
+    assert "第二句" in call.last_text  # type: ignore[operator]
+
+
+async def test_the_same_events_again_tell_nothing(outlet: LocalOutlet) -> None:
+    events = [started(), said(), alert(), marker(), ended()]
+    assert len(await outlet.append(events)) == 5
+    assert await outlet.append(events[1:]) == []
+
+
+async def test_the_same_event_twice_in_one_transaction_is_told_once(outlet: LocalOutlet) -> None:
+    assert types(await outlet.append([started(), alert(), alert()])) == ["call.started", "alert.raised"]
+
+
+async def test_a_replay_with_other_latencies_is_still_the_same_alert(outlet: LocalOutlet) -> None:
+    await outlet.append([started(), alert()])
+    assert await outlet.append([alert(latency_ms=Latency(vad=1.0, asr=9999.0))]) == []
+
+
+async def test_an_alert_that_says_more_is_an_update(outlet: LocalOutlet, store: Store) -> None:
+    await outlet.append([started(), alert()])
+    more = await outlet.append([alert(evidence=Evidence(text="我们不承诺保本")), alert(state="withdrawn")])
+    assert types(more) == ["alert.updated", "alert.updated"]
+    floor = store.calls.floor("", 10)
+    assert [row.state for row, _ in floor.alerts] == ["withdrawn"]
+    assert floor.counts == {}
+
+
+async def test_what_a_person_decided_is_not_taken_back_by_a_replay(outlet: LocalOutlet) -> None:
+    await outlet.append([started(), alert(), alert(state="false_alarm", owner="li")])
+    assert await outlet.append([alert()]) == []
+
+
+async def test_a_call_that_was_never_announced_loses_no_alert(outlet: LocalOutlet) -> None:
+    assert types(await outlet.append([alert(call_id="ghost")])) == ["call.started", "alert.raised"]
+
+
+async def test_metadata_that_changes_is_told_and_the_same_again_is_not(outlet: LocalOutlet) -> None:
+    await outlet.append([started()])
+    update = CallUpdated(call=CallInfo(call_id="c1", agent="8001"), media_ms=10)
+    assert types(await outlet.append([update, update])) == ["call.updated"]
+
+
+async def test_nobody_speaks_in_a_call_that_is_over(outlet: LocalOutlet) -> None:
+    await outlet.append([started(), SpeechStarted(call_id="c1", channel="customer", media_ms=0)])
+    assert Speaking(customer=True) == outlet.speaking("c1")
+    await outlet.append([ended(), SpeechStopped(call_id="c1", channel="customer", media_ms=5)])
+    assert Speaking() == outlet.speaking("c1")
+
+
+async def test_an_event_that_no_database_can_hold_harms_no_other(outlet: LocalOutlet) -> None:
+    broken = started("broken", agent="\ud800")
+    told = await asyncio.gather(*(outlet.append([event]) for event in (started("a"), broken, started("b"))))
+    assert [len(published) for published in told] == [1, 0, 1]
+    assert types(await outlet.append([broken, started("c")])) == ["call.started"]
+
+
+async def test_a_database_that_is_away_is_said_and_the_same_events_are_taken_later(
+    outlet: LocalOutlet, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    def away(_events: object) -> None:
+        raise StoreError("the disk is full") from OperationalError("", {}, Exception())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.log, "append", away)
+        with pytest.raises(StoreError, match="disk is full"):
+            await outlet.append([started()])
+        assert types(await outlet.append([Health(step=0, name="all")])) == ["health"]
+    assert types(await outlet.append([started()])) == ["call.started"]
+
+
+async def test_after_the_stop_nothing_is_taken(store: Store) -> None:
+    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    with pytest.raises(StoreError, match="not started"):
+        await outlet.append([started()])
+    await outlet.start()
+    waiting = asyncio.create_task(outlet.append([started()]))
+    await asyncio.sleep(0)
+    await outlet.stop()
+    assert types(await waiting) == ["call.started"]
+    with pytest.raises(StoreError, match="stopped"):
+        await outlet.append([started("c2")])
+
+
+# ── listening ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_listener_hears_the_past_then_the_present_and_nothing_twice(store: Store) -> None:
+    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    await outlet.start()
+    await outlet.append([started(), *(said(n) for n in range(1200))])
+    early, late, now = outlet.subscribe(0), outlet.subscribe(700), outlet.subscribe(None)
+    reading = asyncio.create_task(drain(early))
+    await asyncio.gather(*(outlet.append([said(n)]) for n in range(1200, 1300)))
+    await outlet.stop()
+    heard = [event.cursor for event in await reading if event is not None]
+    assert list(range(1, 1302)) == heard
+    assert list(range(701, 1302)) == [event.cursor for event in await drain(late) if event is not None]
+    assert list(range(1202, 1302)) == [event.cursor for event in await drain(now) if event is not None]
+
+
+@pytest.mark.parametrize("cursor", [-5, 2, 10**9])
+async def test_a_cursor_that_the_log_does_not_know_begins_with_a_resync(
+    outlet: LocalOutlet, cursor: int
+) -> None:
+    await outlet.append([started()])
+    with outlet.subscribe(cursor) as subscription:
+        assert [envelope.published for envelope in await subscription.take()] == [None]
+        await outlet.append([said()])
+        assert [envelope.published.type for envelope in await subscription.take() if envelope.published] == [
+            "utterance.final"
+        ]
+
+
+async def test_the_log_is_trimmed_and_what_came_of_it_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet_module, "TRIM_EVERY", 10)
+    outlet = LocalOutlet(store, events_kept=50)
+    await outlet.start()
+    await outlet.append([started()])
+    for beginning in range(0, 100, 10):
+        await outlet.append([said(n) for n in range(beginning, beginning + 10)])
+    slow = outlet.subscribe(1)
+    await outlet.stop()
+    oldest, newest = store.log.bounds()
+    assert newest == 101
+    assert 50 <= newest - oldest + 1 <= 60
+    assert None in await drain(slow)
+    assert len(store.calls.file("c1").utterances) == 100  # type: ignore[union-attr]
+
+
+async def test_a_slow_listener_is_told_to_resync_and_slows_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet_module, "EVENTS_WAITING", 10)
+    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    await outlet.start()
+    slow, quick = outlet.subscribe(None), outlet.subscribe(None)
+    heard: list[int] = []
+    await outlet.append([started()])
+    for n in range(30):
+        await outlet.append([said(n)])
+        heard.extend(envelope.published.cursor for envelope in await quick.take() if envelope.published)
+    await outlet.stop()
+    assert list(range(1, 32)) == heard
+    told = await drain(slow)
+    assert told[0] is None
+    after = [event.cursor for event in told[1:] if event is not None]
+    assert list(range(after[0], 32)) == after
+    assert len(told) <= 11
+
+
+async def test_partial_texts_give_way_before_anything_else(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet_module, "EVENTS_WAITING", 10)
+    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    await outlet.start()
+    slow = outlet.subscribe(None)
+    await outlet.append([started(), *(said(n, "半", final=False) for n in range(50)), said(), alert()])
+    await outlet.stop()
+    told = await drain(slow)
+    assert None not in told
+    assert [event.type for event in told if event is not None and event.type != "utterance.partial"] == [
+        "call.started",
+        "utterance.final",
+        "alert.raised",
+    ]
+
+
+async def test_waiting_for_events_ends_after_the_timeout(outlet: LocalOutlet) -> None:
+    with outlet.subscribe(None) as subscription:
+        assert await subscription.take(timeout_s=0.001) == []
+        assert not subscription.ended
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(1, 4)),
+        st.tuples(st.just("partial"), st.just(1)),
+        st.tuples(st.just("again"), st.integers(0, 3)),
+        st.tuples(st.just("reconnect"), st.just(0)),
+        st.tuples(st.just("read"), st.just(0)),
+        st.tuples(st.just("restart"), st.just(0)),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_a_browser_that_comes_and_goes_misses_nothing_and_gets_nothing_twice(
+    steps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async def play(folder: Path) -> None:
+        store = open_store(folder)
+        outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+        await outlet.start()
+        published = [event.cursor for event in await outlet.append([started()])]
+        heard: list[int] = []
+        cursor = 0
+        subscription = outlet.subscribe(cursor)
+
+        def hear(envelopes: list[Any]) -> None:
+            nonlocal cursor
+            for envelope in envelopes:
+                assert envelope.published is not None
+                assert envelope.published.cursor >= cursor
+                if envelope.published.type != "utterance.partial":
+                    heard.append(envelope.published.cursor)
+                cursor = envelope.published.cursor
+
+        number = 0
+        for step, count in steps:
+            if step == "append":
+                events = [said(number + n) for n in range(count)]
+                number += count
+                published += [event.cursor for event in await outlet.append(events)]
+            elif step == "partial":
+                await outlet.append([said(number, "半", final=False)])
+            elif step == "again":
+                assert await outlet.append([said(n) for n in range(min(count, number))]) == []
+            elif step == "read":
+                hear(await subscription.take(timeout_s=0))
+            elif step == "reconnect":
+                subscription.close()
+                subscription = outlet.subscribe(cursor)
+            else:
+                await outlet.stop()
+                outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+                await outlet.start()  # closes the call: one event, two with its being opened again
+                published = list(range(1, outlet.head + 1))
+                published += [event.cursor for event in await outlet.append([started()])]
+                subscription = outlet.subscribe(cursor)
+        await outlet.stop()
+        while envelopes := await subscription.take(timeout_s=0):
+            hear(envelopes)
+        store.close()
+        assert published == heard == list(range(1, len(heard) + 1))
+
+    asyncio.run(play(tmp_path_factory.mktemp("log")))
+
+
+# ── crashes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_calls_that_a_crash_left_open_end_as_interrupted(store: Store) -> None:
+    first = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    await first.start()
+    await first.append([started(), said(4000), started("c2"), ended("c2")])
+    await first.stop()
+    second = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    await second.start()
+    with second.subscribe(4) as subscription:
+        (envelope,) = await subscription.take()
+    assert envelope.published is not None
+    assert (
+        envelope.published.type,
+        envelope.published.call_id,
+        envelope.published.reason,
+        envelope.published.media_ms,
+    ) == ("call.ended", "c1", "interrupted", 4800)
+    assert store.calls.live() == []
+    assert await second.close_interrupted() == 0
+    await second.stop()
+
+
+async def test_a_call_whose_audio_comes_again_after_a_crash_is_live_again(outlet: LocalOutlet) -> None:
+    await outlet.append([started(), ended(reason="interrupted")])
+    assert types(await outlet.append([started()])) == ["call.started"]
+
+
+CRASHING = """
+    import asyncio, os, signal, sys
+    from pathlib import Path
+    from app.outlet import LocalOutlet
+    from tests.app.store_support import alert, open_store, said, started
+
+    async def main():
+        outlet = LocalOutlet(open_store(Path(sys.argv[1])), events_kept=5000)
+        await outlet.start()
+        await outlet.append([started()])
+
+        async def one(n):
+            for event in (said(n * 1000), alert(n)):
+                for published in await outlet.append([event]):
+                    os.write(1, f"{published.cursor} {published.type}\\n".encode())
+            if n == 150:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        await asyncio.gather(*(one(n) for n in range(300)))
+
+    asyncio.run(main())
+"""
+
+
+async def test_a_killed_server_holds_everything_that_it_acknowledged(tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: ASYNC221 - nothing else runs meanwhile
+        [sys.executable, "-c", textwrap.dedent(CRASHING), str(tmp_path)],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    acknowledged = dict(line.split() for line in done.stdout.decode().splitlines())
+    assert acknowledged
+    store = open_store(tmp_path)
+    held = {str(item.published.cursor): item.published.type for item in store.log.read(0, 10**6, 10**6)}
+    assert acknowledged.items() <= held.items()
+    file = store.calls.file("c1")
+    assert file is not None
+    assert sum(kind == "alert.raised" for kind in held.values()) == len(file.alerts)
+    assert sum(kind == "utterance.final" for kind in held.values()) == len(file.utterances)
+    store.close()

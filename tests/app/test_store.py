@@ -1,0 +1,193 @@
+"""The database itself: opening, migrating, refusing, accounts, sessions, audit."""
+
+from __future__ import annotations
+
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from app.errors import StoreError
+from app.store import AccountError, Person, Store
+from app.store.sessions import Sessions
+from app.store.tables import Base
+from app.store.times import written
+from tests.app.store_support import PASSWORD, open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    store = open_store(tmp_path)
+    yield store
+    store.close()
+
+
+# ── opening ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_code_uses(tmp_path: Path, store: Store) -> None:
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'test.db'}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_the_migrations_can_be_written_for_postgresql() -> None:
+    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.schema import CreateTable
+
+    for table in Base.metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+def test_a_database_opened_again_keeps_what_it_holds(tmp_path: Path) -> None:
+    first = open_store(tmp_path)
+    first.users.add("wang", PASSWORD, "王", "supervisor")
+    first.close()
+    second = open_store(tmp_path)
+    assert [Person(username="wang", name="王", role="supervisor")] == second.users.list()
+    second.close()
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path, store: Store) -> None:
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'test.db'}")
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match=r"revision 9999.*newer version of Duting"):
+        open_store(tmp_path)
+    with engine.connect() as connection:
+        assert connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nonsense", "not a database URL"),
+        ("sqlite://", "needs a file"),
+        ("sqlite:////proc/no/where.db", "cannot create the database"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_says_why(url: str, words: str) -> None:
+    with pytest.raises(StoreError, match=words):
+        Store.open(url)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "test.db"
+    path.write_bytes(b"this is a letter to my aunt, not a database" * 50)
+    with pytest.raises(StoreError, match="not a database"):
+        Store.open(f"sqlite:///{path}")
+
+
+def test_an_error_never_shows_the_databases_password() -> None:
+    with pytest.raises(StoreError) as caught:
+        Store.open("postgresql://duting:hunter2@127.0.0.1:1/none")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_only_the_owner_may_read_the_file(tmp_path: Path, store: Store) -> None:
+    for path in tmp_path.glob("test.db*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
+def test_written_times_sort_like_times() -> None:
+    moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=step) for step in (0, 5, 1000, 1001)]
+    assert sorted(written(moment) for moment in moments) == [written(moment) for moment in moments]
+    assert written(moments[0]) == "2026-01-01T00:00:00.000Z"
+
+
+# ── accounts ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_right_password_names_the_person(store: Store) -> None:
+    store.users.add("li", PASSWORD, "李", "inspector")
+    assert Person(username="li", name="李", role="inspector") == store.users.check("li", PASSWORD)
+
+
+@pytest.mark.parametrize("attempt", ["", "correct horse 8", PASSWORD + " ", "x" * 5000, "\0"])
+def test_a_wrong_password_names_nobody(store: Store, attempt: str) -> None:
+    store.users.add("li", PASSWORD, "李", "inspector")
+    assert store.users.check("li", attempt) is None
+    assert store.users.check("nobody", attempt) is None
+
+
+@pytest.mark.parametrize(
+    ("account", "words"),
+    [
+        (("li", PASSWORD, "李", "supervisor"), "already"),
+        (("zhao", "short", "赵", "supervisor"), "10 to 256 characters; this one has 5"),
+        (("zhao", "aaaaaaaaaaaa", "赵", "supervisor"), "guessed"),
+        (("zhaozhaozhao", "zhaozhaoZHAO", "赵", "supervisor"), "guessed"),
+        (("zhao", PASSWORD, "赵", "boss"), "no role 'boss'; the roles are agent, supervisor"),
+        (("zh ao", PASSWORD, "赵", "agent"), "no space"),
+        (("", PASSWORD, "赵", "agent"), "1 to 64"),
+        (("zhao", PASSWORD, " ", "agent"), "1 to 128"),
+    ],
+)
+def test_an_account_that_cannot_be_made_says_what_is_wrong(
+    store: Store, account: tuple[str, str, str, str], words: str
+) -> None:
+    store.users.add("li", PASSWORD, "李", "inspector")
+    with pytest.raises(AccountError, match=words):
+        store.users.add(*account)
+    assert [person.username for person in store.users.list()] == ["li"]
+
+
+def test_ensuring_an_account_twice_changes_it_to_the_last_wish(store: Store) -> None:
+    store.users.ensure("demo", PASSWORD, "演示", "supervisor")
+    store.users.ensure("demo", "another password", "演示员", "inspector")
+    assert store.users.check("demo", PASSWORD) is None
+    assert Person(username="demo", name="演示员", role="inspector") == store.users.check(
+        "demo", "another password"
+    )
+
+
+# ── sessions ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_token_names_its_person_until_it_is_revoked(store: Store) -> None:
+    store.users.add("li", PASSWORD, "李", "inspector")
+    token = store.sessions.open("li", timedelta(hours=1))
+    assert store.sessions.person(token).username == "li"  # type: ignore[union-attr]
+    assert store.sessions.person(token[:-1]) is None
+    store.sessions.revoke(token)
+    assert store.sessions.person(token) is None
+
+
+def test_a_token_expires(store: Store) -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    sessions = Sessions(store, clock=lambda: moment)
+    store.users.add("li", PASSWORD, "李", "inspector")
+    token = sessions.open("li", timedelta(hours=1))
+    moment += timedelta(minutes=59)
+    assert sessions.person(token) is not None
+    moment += timedelta(minutes=1)
+    assert sessions.person(token) is None
+
+
+def test_the_store_holds_no_token(tmp_path: Path, store: Store) -> None:
+    store.users.add("li", PASSWORD, "李", "inspector")
+    token = store.sessions.open("li", timedelta(hours=1))
+    held = b"".join(path.read_bytes() for path in tmp_path.glob("test.db*"))
+    assert token.encode() not in held
+    assert PASSWORD.encode() not in held
+
+
+def test_a_new_password_logs_out_everywhere(store: Store) -> None:
+    store.users.add("li", PASSWORD, "李", "inspector")
+    token = store.sessions.open("li", timedelta(hours=1))
+    store.users.set_password("li", "another password")
+    assert store.sessions.person(token) is None
+
+
+def test_the_audit_tells_who_read_what_last_first(store: Store) -> None:
+    store.audit.record("li", "call.read", "c1", "10.0.0.1")
+    store.audit.record("wang", "call.audio", "c1", "10.0.0.2")
+    store.audit.record("wang", "call.read", "c2", "10.0.0.2")
+    assert [(entry.username, entry.action, entry.address) for entry in store.audit.about("c1")] == [
+        ("wang", "call.audio", "10.0.0.2"),
+        ("li", "call.read", "10.0.0.1"),
+    ]
