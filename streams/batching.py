@@ -2,9 +2,9 @@
 
 Every call's utterances meet here, above the model. The rules, in the order in which they are asked:
 
-1. A job belongs to a *class*: suspicious finals, finals, partials, retries, background. The class gives its deadline
-   (arrival + ``BUDGET_S``) and its rank. A job whose deadline has passed ranks with the finals, so that
-   nothing starves.
+1. A job belongs to a *class*: suspicious finals, finals, partials, retries, background. The class gives
+   its deadline (arrival + ``BUDGET_S``) and its rank. A job whose deadline has passed ranks with the
+   finals, so that nothing starves.
 2. When a worker is free, the first job by (rank, deadline) leads the batch: there is no fixed wait, and
    no job waits while a worker is idle.
 3. Jobs of the same shape (window and prompt) join it, in the same order, while the batch's predicted time

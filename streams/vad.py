@@ -7,6 +7,7 @@ a hundred and fifty: silence therefore costs next to nothing.
 from __future__ import annotations
 
 import importlib.util
+from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,19 +60,21 @@ class SileroVad:
     """The gate, then the judge. One instance per channel; the network itself is shared.
 
     A window goes to the judge when its level is above ``FLOOR_DBFS`` and the gate heard something in it
-    or in one of the ``LINGER`` windows before; all others are 0. After a second without a judgement the
-    network's memory is cleared, so that what was heard long ago does not matter.
+    or in one of the ``LINGER`` windows before; all others are 0. The judge is recurrent: before it is asked
+    again it hears the last ``WARM_UP`` windows that it was spared, or it would miss the first syllable.
     """
 
     FLOOR_DBFS = -62.0
     LINGER = 10
+    WARM_UP = 16
 
     def __init__(self) -> None:
         self._gate = webrtcvad.Vad(2)
         self._state = np.zeros((2, 1, 1, 128), np.float32)
         self._context = np.zeros(_CONTEXT, np.float32)
         self._linger = 0
-        self._unjudged = 0
+        self._spared: deque[npt.NDArray[np.float32]] = deque(maxlen=self.WARM_UP)
+        """Windows that the judge has not heard, the newest last."""
 
     def probabilities(self, windows: Samples) -> Probabilities:
         out = np.zeros(len(windows), np.float32)
@@ -83,12 +86,11 @@ class SileroVad:
             while stop < len(windows) and wanted[stop] == wanted[start]:
                 stop += 1
             if wanted[start]:
-                out[start:stop] = self._judge(scaled[start:stop])
+                heard = [*self._spared, *scaled[start:stop]]
+                out[start:stop] = self._judge(np.stack(heard))[len(self._spared) :]
+                self._spared.clear()
             else:
-                self._unjudged += stop - start
-                if self._unjudged * WINDOW_MS > 1000:
-                    self._state = np.zeros_like(self._state)
-            self._context = scaled[stop - 1, -_CONTEXT:]
+                self._spared.extend(scaled[start:stop])
             start = stop
         return out
 
@@ -107,6 +109,6 @@ class SileroVad:
             {"input": np.hstack([contexts, windows]), "h": self._state[0], "c": self._state[1]},
         )
         self._state = np.stack([h, c])
-        self._unjudged = 0
+        self._context = windows[-1, -_CONTEXT:]
         result: Probabilities = probabilities.reshape(-1).astype(np.float32)
         return result

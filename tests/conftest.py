@@ -1,0 +1,33 @@
+"""What many tests share: the real model where it was fetched, and the recorded calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CALLS = ROOT / "tests" / "calls"
+MODEL = ROOT / "models" / "base"
+
+
+@pytest.fixture(scope="session")
+def model_folder() -> Path:
+    """The folder of whisper-base; `make test` fetches it."""
+    if not (MODEL / "model.bin").exists():
+        pytest.skip("whisper-base is not in models/base: run `duting models fetch base`")
+    return MODEL
+
+
+@pytest.fixture(scope="session")
+def whisper(model_folder):
+    """The real model, loaded once for all tests."""
+    from streams.transcribe import WhisperTranscriber
+
+    return WhisperTranscriber(model_folder)
+
+
+@pytest.fixture(scope="session")
+def short_call() -> Path:
+    """Twenty seconds: an agent's red line and a customer's signal, stereo, 8 kHz."""
+    return CALLS / "short.ogg"
