@@ -161,19 +161,31 @@ _FINAL_COST: Final = _pairs("""
 """)
 _INITIAL_GROUPS: Final = {
     name: number
-    for number, names in enumerate(("b p", "m", "f h", "d t", "n l r", "g k", "j q zh ch z c", "s sh x", "_"))
+    for number, names in enumerate(
+        ("b p", "m", "f h", "d t", "n l r", "g k", "j q", "zh z", "ch c", "s sh", "x", "_")
+    )
     for name in names.replace("_", "_").split()
 }
 _FINAL_GROUPS: Final = {
     name: number
     for number, names in enumerate(
         (
-            "a ia ua",
-            "o uo ou iou e er",
-            "ai ei uai uei",
-            "ao iao",
-            "an ang uan uang ian iang van",
-            "en eng in ing uen ueng ong vn iong",
+            "a ia",
+            "ua",
+            "o uo ou",
+            "iou",
+            "e er",
+            "ai",
+            "uai",
+            "ei uei",
+            "ao",
+            "iao",
+            "an ang",
+            "uan uang",
+            "ian iang van",
+            "en eng uen ueng",
+            "in ing vn",
+            "ong iong",
             "i ii v",
             "u",
             "ie ve",
@@ -241,7 +253,7 @@ def _class_of(syllable: str) -> int:
     if group is None:
         # A letter of the alphabet sounds like itself alone.
         return 1000 + sum(ord(c) << (7 * i) for i, c in enumerate(syllable[:3]))
-    return _INITIAL_GROUPS[initial or "_"] * 16 + group
+    return _INITIAL_GROUPS[initial or "_"] * 32 + group
 
 
 @lru_cache(maxsize=65536)

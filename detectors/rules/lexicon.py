@@ -21,10 +21,12 @@ WIDEST_GAP: Final = 8
 """Characters that may stand between the parts of a phrase."""
 _EXTRA_SOUND: Final = 0.7
 """Cost of a syllable too many or too few."""
-_WORST_SLIP: Final = 0.45
+_WORST_SLIP: Final = 0.3
 """A syllable that differs more is another syllable: 他的手机号 is not 您的手机号."""
 _NEVER: Final = 9.0
-_SHORTEST_ELASTIC: Final = 6
+_TIGHT: Final = 0.1
+"""What three syllables that stand alone may differ by; as part of a longer phrase they may differ more."""
+_SHORTEST_ELASTIC: Final = 7
 """Phrases of fewer syllables must keep their number of syllables."""
 
 
@@ -62,7 +64,7 @@ def budget(syllables: int) -> float:
     """
     if syllables <= 2:
         return 0.0
-    return {3: 0.3, 4: 0.5, 5: 0.6, 6: 0.8, 7: 1.0, 8: 1.15}.get(syllables, min(1.6, 0.145 * syllables))
+    return {3: 0.3, 4: 0.4, 5: 0.5, 6: 0.6, 7: 0.9, 8: 1.1}.get(syllables, min(1.6, 0.14 * syllables))
 
 
 class Lexicon:
@@ -125,8 +127,12 @@ class Lexicon:
         self._scan_sounds(normal, listen(normal.text), found)
         hits: dict[int, list[Hit]] = {}
         for part, places in found.items():
-            for number in self._single.get(part, ()):
-                hits[number] = [self._hit(number, (place,)) for _, place in sorted(places.items())]
+            alone = self._single.get(part)
+            if alone:
+                entry = self._parts[part]
+                kept = [f for _, f in sorted(places.items()) if f.exact or _bears(entry, normal, f)]
+                for number in alone if kept else ():
+                    hits[number] = [self._hit(number, (place,)) for place in kept]
             for number in self._by_first.get(part, ()):
                 joined = self._join(number, found)
                 if joined:
@@ -162,6 +168,9 @@ class Lexicon:
                             continue
                         if normal.cuts_number(starts[begin]) or normal.cuts_number(ends[stop - 1]):
                             continue
+                        # Nobody pauses within a phrase that is also misheard.
+                        if any(starts[begin] < pause < ends[stop - 1] for pause in normal.breaks):
+                            continue
                         places = found.setdefault(part, {})
                         before = places.get(starts[begin])
                         if before is None or (not before.exact and total < before.cost):
@@ -190,6 +199,19 @@ class Lexicon:
         size = sum(len(self._parts[part].sounds) for part in self._phrases[number])
         confidence = 1.0 if exact else round(max(0.0, 0.97 - 1.6 * total / max(1, size)), 3)
         return Hit(number, chain[0].start, chain[-1].end, total, exact, confidence)
+
+
+def _bears(part: _Part, normal: Normal, found: _Found) -> bool:
+    """Whether a match by sound says enough to stand alone: the shorter it is, and the more of it was
+    misheard, the more of its characters must have been written as expected."""
+    size = len(part.sounds)
+    heard = normal.text[found.start : found.end]
+    same = sum(1 for a, b in zip(part.text, heard, strict=False) if a == b)
+    if size <= 2:
+        return True  # asked for by the rule, alike in every sound
+    if size == 3:
+        return found.cost <= _TIGHT and same >= 2
+    return same >= (1 if found.cost == 0.0 else 2)
 
 
 def _inside(starts: tuple[int, ...], boundary: int) -> bool:
