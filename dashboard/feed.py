@@ -139,10 +139,11 @@ class Feed:
             sockets.dec()
             for task in (listening, speaking):
                 task.cancel()
-            await asyncio.gather(listening, speaking, return_exceptions=True)
-        error = None if speaking.cancelled() else speaking.exception()
-        if error is not None and not isinstance(error, WebSocketDisconnect):
-            raise error
+            await asyncio.wait((listening, speaking))
+        for task in (listening, speaking):
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, WebSocketDisconnect):
+                raise error
 
     async def _speak(self, socket: WebSocket, cursor: int | None, may_see: MaySee) -> None:
         try:

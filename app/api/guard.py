@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import Problem, answer
+from app.api.problems import answer
 
 BODY_LIMIT = 64 * 1024
 """Bytes. The longest thing a person sends is a password."""
@@ -51,12 +51,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         api = scope["path"].startswith("/api/")
-        started = False
 
         async def send_guarded(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
@@ -75,22 +72,40 @@ class Guard:
         if not length.isdecimal() or int(length) > BODY_LIMIT:
             await answer("too_large")(scope, receive, send_guarded)
             return
-        received = 0
+        if scope["method"] in SAFE_METHODS:
+            await self._app(scope, receive, send_guarded)
+            return
+        body = await _whole(receive)
+        if body is None:  # sent in chunks, without saying how many
+            await answer("too_large")(scope, receive, send_guarded)
+            return
+        await self._app(scope, _again(body, receive), send_guarded)
 
-        async def receive_guarded() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > BODY_LIMIT:  # sent in chunks, without saying how many
-                raise Problem("too_large")
-            return message
 
-        try:
-            await self._app(scope, receive_guarded, send_guarded)
-        except Problem as problem:
-            if started:
-                raise
-            await answer(problem.code)(scope, receive, send_guarded)
+async def _whole(receive: Receive) -> bytes | None:
+    """The body; ``None`` when it is too large, or when the peer left."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or len(body) > BODY_LIMIT:
+            return None
+        if not message.get("more_body", False):
+            return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A receive that gives the body that was read, then goes on as before."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
 
 
 def _comes_from_here(headers: Headers) -> bool:

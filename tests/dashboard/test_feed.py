@@ -1,0 +1,255 @@
+"""The feed: what browsers are sent, when they are sent away, and that none of them slows another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from starlette.websockets import WebSocket
+
+from dashboard.feed import NOT_ALLOWED, NOT_LOGGED_IN, Feed, Refused, arrived
+from streams.events import Alert, Evidence, Latency, Published
+
+
+class Item:
+    """An envelope."""
+
+    def __init__(self, published: Published | None, emitted: float | None = None) -> None:
+        self.published = published
+        self.emitted = emitted
+        self.json = (
+            "" if published is None else json.dumps({"cursor": published.cursor, "type": published.type})
+        )
+
+
+class Script:
+    """An outlet and its one subscription: gives what it was told to, then ends, or is silent for ever."""
+
+    def __init__(self, *batches: Sequence[Item] | Exception, then: str = "end") -> None:
+        self.batches = deque(batches)
+        self.then = then
+        self.head = 7
+        self.ended = False
+        self.closed = asyncio.Event()
+        self.asked: int | str | None = "not asked"
+
+    def subscribe(self, cursor: int | None) -> Script:
+        self.asked = cursor
+        return self
+
+    async def take(self, timeout_s: float | None = None) -> Sequence[Item]:
+        if self.batches:
+            batch = self.batches.popleft()
+            if isinstance(batch, Exception):
+                raise batch
+            return batch
+        if self.then == "silence":
+            await asyncio.Event().wait()
+        self.ended = True
+        return []
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed.set()
+
+
+class Browser:
+    """The other end of a socket."""
+
+    def __init__(self, query: str = "", takes: int | None = None, **headers: str) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.takes = takes
+        self.gone = asyncio.Event()
+        self.sending = asyncio.Event()
+        self._connected = False
+        headers = {"host": "duting.bank"} | headers
+        scope = {
+            "type": "websocket",
+            "path": "/api/events",
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        self.socket = WebSocket(scope, self._receive, self._send)
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._connected:
+            self._connected = True
+            return {"type": "websocket.connect"}
+        await self.gone.wait()
+        return {"type": "websocket.disconnect", "code": 1001}
+
+    async def _send(self, message: Any) -> None:
+        self.sending.set()
+        if self.takes is not None and len(self.texts) >= self.takes and message["type"] == "websocket.send":
+            await asyncio.Event().wait()  # the buffers are full, and nobody reads
+        self.sent.append(dict(message))
+
+    @property
+    def texts(self) -> list[dict[str, Any]]:
+        return [json.loads(message["text"]) for message in self.sent if message["type"] == "websocket.send"]
+
+    @property
+    def close_code(self) -> int | None:
+        return next((sent["code"] for sent in self.sent if sent["type"] == "websocket.close"), None)
+
+
+def event(cursor: int, kind: Any = "call.updated", call_id: str = "c1") -> Item:
+    return Item(Published(cursor=cursor, type=kind, call_id=call_id, at="", media_ms=0))
+
+
+def raised(cursor: int, emitted: float | None) -> Item:
+    alert = Alert(
+        id="a1",
+        call_id="c1",
+        rule_id="r",
+        rule_version="1",
+        name={},
+        severity="critical",
+        role="agent",
+        media_start_ms=0,
+        media_end_ms=1,
+        evidence=Evidence(text=""),
+        latency_ms=Latency(vad=300.0, queue=20.0, asr=200.0, rules=1.0),
+    )
+    published = Published(cursor=cursor, type="alert.raised", call_id="c1", at="", media_ms=1, alert=alert)
+    return Item(published, emitted)
+
+
+async def everybody(_: WebSocket) -> Callable[[Published], bool]:
+    return lambda _event: True
+
+
+def refusing(code: int) -> Any:
+    async def permission(_: WebSocket) -> Any:
+        raise Refused(code)
+
+    return permission
+
+
+async def serve(script: Script, browser: Browser, permission: Any = everybody, **options: Any) -> Browser:
+    async with asyncio.timeout(10):
+        await Feed(script, permission, **options).serve(browser.socket)
+    return browser
+
+
+async def test_a_browser_is_greeted_and_then_told_everything_in_order() -> None:
+    browser = await serve(Script([event(8), event(9)], [event(10)]), Browser())
+    assert browser.texts == [
+        {"type": "hello", "cursor": 7, "heartbeat_s": 15.0},
+        {"cursor": 8, "type": "call.updated"},
+        {"cursor": 9, "type": "call.updated"},
+        {"cursor": 10, "type": "call.updated"},
+    ]
+    assert browser.close_code == 1001
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"), [("", None), ("cursor=", None), ("cursor=0", 0), ("cursor=42", 42)]
+)
+async def test_it_continues_from_the_cursor_that_it_names(query: str, asked: int | None) -> None:
+    script = Script()
+    await serve(script, Browser(query))
+    assert script.asked == asked
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "9" * 30, "%C2%B2", "%20"])
+async def test_a_cursor_that_is_no_number_is_refused(cursor: str) -> None:
+    script = Script()
+    browser = await serve(script, Browser(f"cursor={cursor}"))
+    assert browser.close_code == 1008
+    assert script.asked == "not asked"
+
+
+@pytest.mark.parametrize("code", [NOT_LOGGED_IN, NOT_ALLOWED])
+async def test_who_may_not_listen_is_told_why_and_nothing_else(code: int) -> None:
+    script = Script([event(8)])
+    browser = await serve(script, Browser(), refusing(code))
+    assert (browser.texts, browser.close_code) == ([], code)
+    assert script.asked == "not asked"
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://duting.bank.evil.example"])
+async def test_the_page_of_another_site_gets_no_handshake(origin: str) -> None:
+    browser = await serve(Script([event(8)]), Browser(origin=origin))
+    assert [message["type"] for message in browser.sent] == ["websocket.close"]
+
+
+async def test_our_own_page_is_let_in() -> None:
+    browser = await serve(Script([event(8)]), Browser(origin="https://DUTING.bank"))
+    assert len(browser.texts) == 2
+
+
+async def test_only_what_the_person_may_see_is_sent() -> None:
+    async def own_call(_: WebSocket) -> Any:
+        return lambda published: published.call_id == "mine"
+
+    script = Script([event(8), event(9, call_id="mine"), event(10)])
+    browser = await serve(script, Browser(), own_call)
+    assert [text["cursor"] for text in browser.texts[1:]] == [9]
+
+
+async def test_missed_events_are_said() -> None:
+    browser = await serve(Script([Item(None), event(12)]), Browser())
+    assert [text["type"] for text in browser.texts] == ["hello", "resync", "call.updated"]
+
+
+async def test_silence_is_broken_by_heartbeats() -> None:
+    browser = await serve(Script([], [], [event(8)]), Browser())
+    assert [text["type"] for text in browser.texts] == ["hello", "heartbeat", "heartbeat", "call.updated"]
+
+
+async def test_an_alert_says_how_long_it_took_to_get_here() -> None:
+    script = Script([raised(8, 100.0)])
+    browser = await serve(script, Browser(), clock=lambda: 100.25)
+    latency = browser.texts[1]["alert"]["latency_ms"]
+    assert (latency["delivery"], latency["total"]) == (250.0, 771.0)
+
+
+async def test_an_alert_from_the_past_claims_no_latency() -> None:
+    browser = await serve(Script([raised(8, None)]), Browser())
+    assert browser.texts[1] == {"cursor": 8, "type": "alert.raised"}
+
+
+def test_steps_that_an_alert_did_not_take_count_nothing() -> None:
+    assert arrived(Latency(rules=2.0), 3.0) == Latency(rules=2.0, delivery=3.0, total=5.0)
+
+
+async def test_a_browser_that_stops_reading_is_cut_off() -> None:
+    script = Script([event(8), event(9)], then="silence")
+    browser = await serve(script, Browser(takes=2), send_timeout_s=0.01)
+    assert browser.close_code == 1013
+    assert script.closed.is_set()
+
+
+async def test_a_browser_that_leaves_frees_its_place() -> None:
+    script = Script([event(8)], then="silence")
+    browser = Browser()
+    serving = asyncio.create_task(serve(script, browser))
+    await browser.sending.wait()
+    browser.gone.set()
+    await serving
+    assert script.closed.is_set()
+
+
+async def test_who_logs_out_stops_listening_with_the_next_heartbeat() -> None:
+    answers = deque([everybody, refusing(NOT_LOGGED_IN)])
+
+    async def permission(socket: WebSocket) -> Any:
+        return await answers.popleft()(socket)
+
+    moments = iter([0.0, 1.0, 20.0])
+    script = Script([event(8)], [event(9)], then="silence")
+    browser = await serve(script, Browser(), permission, clock=lambda: next(moments))
+    assert [text.get("cursor") for text in browser.texts] == [7, 8]
+    assert browser.close_code == NOT_LOGGED_IN
+
+
+async def test_a_past_that_cannot_be_read_closes_the_socket() -> None:
+    browser = await serve(Script(RuntimeError("the disk")), Browser())
+    assert browser.close_code == 1011
