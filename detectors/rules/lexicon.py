@@ -50,6 +50,16 @@ class _Part(NamedTuple):
     budget: float
 
 
+class _Anchor(NamedTuple):
+    part: int
+    offset: int
+    """Of the pair of sounds within the part."""
+    pivot: int
+    """Offset from the anchor of another sound of the part; 0 for none."""
+    sound: Sound
+    """What must be heard there."""
+
+
 class _Found(NamedTuple):
     start: int
     end: int
@@ -76,7 +86,7 @@ class Lexicon:
         self._by_first: dict[int, list[int]] = {}
         self._single: dict[int, list[int]] = {}
         numbers: dict[str, int] = {}
-        self._pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self._pairs: dict[tuple[int, int], list[_Anchor]] = {}
         for number, phrase in enumerate(phrases):
             parts: list[int] = []
             for text in phrase.split(GAP):
@@ -107,9 +117,14 @@ class Lexicon:
         for anchor in anchors:
             if size < 2:
                 continue
+            # Looked at before anything else: most candidates fail at one syllable beside the anchor.
+            pivot = anchor - 1 if anchor else min(anchor + 2, size - 1)
+            if size == 2 or size >= _SHORTEST_ELASTIC:
+                pivot = anchor
             for one in classes(sounds[anchor]):
                 for other in classes(sounds[anchor + 1]):
-                    self._pairs.setdefault((one, other), []).append((number, anchor))
+                    entry = _Anchor(number, anchor, pivot - anchor, sounds[pivot])
+                    self._pairs.setdefault((one, other), []).append(entry)
 
     def __len__(self) -> int:
         return len(self._phrases)
@@ -148,8 +163,15 @@ class Lexicon:
         for at in range(size - 1):
             for one in grouped[at]:
                 for other in grouped[at + 1]:
-                    for part, anchor in pairs.get((one, other), ()):
+                    for part, anchor, pivot, sound in pairs.get((one, other), ()):
                         first = at - anchor
+                        if pivot:
+                            beside = at + pivot
+                            if not 0 <= beside < size:
+                                continue
+                            other_sound = sounds[beside]
+                            if sound != other_sound and cost(sound, other_sound) > _WORST_SLIP:
+                                continue
                         if (part, first) in seen:
                             continue
                         seen.add((part, first))
