@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 
 import type { CallView, FloorAlert, Severity } from '@/api/types'
 import { byRisk, groupAlerts, keepPlaces } from '@/feed/order'
+import { latencyOf } from '@/lib/call'
 import { clockTime, median, seconds } from '@/lib/format'
 import { placesOf, segments } from '@/lib/segments'
 
@@ -64,4 +65,12 @@ test('alerts of running calls come by severity, those of ended calls by time', (
   )
   expect(groups.now.map((each) => each.id)).toEqual(['red-new', 'red-old', 'info'])
   expect(groups.earlier.map((each) => each.id)).toEqual(['past-info', 'past-red'])
+})
+
+test('the latency of an alert that was read back is known until it was raised, or not at all', () => {
+  const alert = (latency_ms: FloorAlert['latency_ms']) => ({ latency_ms }) as FloorAlert
+  const steps = { vad: 400, queue: 10, asr: 200, rules: 1, delivery: null, total: null }
+  expect(latencyOf(alert({ ...steps, total: 640 }))).toEqual({ ms: 640, delivered: true })
+  expect(latencyOf(alert(steps))).toEqual({ ms: 611, delivered: false })
+  expect(latencyOf(alert({ ...steps, asr: null }))).toBeNull()
 })

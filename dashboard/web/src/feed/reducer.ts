@@ -187,7 +187,6 @@ function endCall(state: FloorState, id: string, event: Published): void {
     state.partials.delete(channelKey(id, role))
     state.finals.delete(channelKey(id, role))
   }
-  state.recent.delete(id)
   forgetOldest(state)
 }
 
@@ -240,13 +239,18 @@ export function stands(alert: Alert): boolean {
   return alert.state !== 'withdrawn'
 }
 
+/** What a call's badge counts: neither taken back by a later transcript nor by a person. */
+function isCounted(alert: Alert): boolean {
+  return stands(alert) && alert.state !== 'false_alarm'
+}
+
 export function isOpen(alert: Alert): boolean {
   return alert.state === undefined || alert.state === 'open' || alert.state === 'escalated'
 }
 
 function recount(counts: AlertCounts, before: Alert | undefined, after: Alert): AlertCounts {
-  const was = before && stands(before) ? before.severity : null
-  const is = stands(after) ? after.severity : null
+  const was = before && isCounted(before) ? before.severity : null
+  const is = isCounted(after) ? after.severity : null
   if (was === is) return counts
   const changed = { ...counts }
   if (was) changed[was] = Math.max(0, changed[was] - 1)
@@ -263,7 +267,10 @@ function forgetOldest(state: FloorState): void {
   const past = [...state.calls.values()].filter((call) => call.state === 'ended')
   if (past.length > MOST_ENDED) {
     past.sort((a, b) => (a.ended_at ?? '').localeCompare(b.ended_at ?? ''))
-    for (const call of past.slice(0, past.length - MOST_ENDED)) state.calls.delete(call.call_id)
+    for (const call of past.slice(0, past.length - MOST_ENDED)) {
+      state.calls.delete(call.call_id)
+      state.recent.delete(call.call_id)
+    }
   }
   if (state.alerts.size > MOST_ALERTS) {
     const byAge = [...state.alerts.values()].sort((a, b) => (a.at ?? '').localeCompare(b.at ?? ''))
