@@ -7,8 +7,7 @@ One thread writes. While it commits, further appends gather and become the next 
 Queues and what happens when they are full:
 
 * appends that wait for the writer, ``APPENDS_WAITING``: ``append`` waits, nothing is dropped;
-* events that wait for one subscriber, ``EVENTS_WAITING``: partial texts are left out from half of it on;
-  when it is full, all of it is dropped and the subscriber is told to load the present state anew.
+* events that wait for one subscriber: see ``app.subscription``; a slow one never slows the others.
 """
 
 from __future__ import annotations
@@ -19,10 +18,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
-import msgspec
 import structlog
 from msgspec import structs
 from prometheus_client import Counter, Gauge, Histogram
@@ -32,6 +29,7 @@ from app.errors import StoreError
 from app.store import Store
 from app.store.projection import Stored, is_stored
 from app.store.times import now, written
+from app.subscription import Envelope, Subscription
 from streams.events import (
     CallEnded,
     CallStarted,
@@ -46,7 +44,6 @@ from streams.events import (
 )
 
 APPENDS_WAITING = 4096
-EVENTS_WAITING = 2048
 EVENTS_PER_COMMIT = 1000
 EVENTS_PER_READ = 500
 TRIM_EVERY = 1000
@@ -63,32 +60,6 @@ commit_seconds = Histogram(
 waiting_appends = Gauge("duting_appends_waiting", "Appends that wait for the store")
 subscribers = Gauge("duting_subscribers", "Listeners to the event log")
 unstorable_total = Counter("duting_events_unstorable_total", "Events that could not be stored", ["type"])
-resyncs_total = Counter("duting_resyncs_total", "Times a listener had to load the present state anew")
-
-
-class Envelope:
-    """An event on its way to subscribers; its JSON is made once for all of them."""
-
-    __slots__ = ("_json", "emitted", "published")
-
-    def __init__(
-        self, published: Published | None, emitted: float | None = None, json: str | None = None
-    ) -> None:
-        self.published = published
-        """``None``: this subscriber missed events; it has to load the present state anew."""
-        self.emitted = emitted
-        """``time.monotonic()`` at ``append``; ``None`` when it was read back from the store."""
-        self._json = json
-
-    @property
-    def json(self) -> str:
-        """``published`` as JSON."""
-        if self._json is None:
-            self._json = msgspec.json.encode(self.published).decode()
-        return self._json
-
-
-RESYNC = Envelope(None)
 
 
 class Outlet(Protocol):
@@ -351,7 +322,7 @@ class LocalOutlet:
         """
         # Between here and the return nothing is delivered: what the store holds up to the head and what
         # is delivered from now on meet without a hole and without overlap.
-        subscription = Subscription(self, self._head)
+        subscription = Subscription(self._head, self._read, self._forget)
         if cursor is not None and not self._oldest - 1 <= cursor <= self._head:
             subscription.lose()
         elif cursor is not None and cursor < self._head:
@@ -389,105 +360,6 @@ class LocalOutlet:
 
     async def _read(self, after: int, until: int) -> list[Stored]:
         return await asyncio.to_thread(self._store.log.read, after, until, EVENTS_PER_READ)
-
-
-class Subscription:
-    """One listener's place in the log: an async iterator of ``Envelope``.
-
-    After a resync it continues with what happens next; what lies between is in the state that the
-    listener loads. ``take`` gives many at once; use either it or the iterator.
-    """
-
-    def __init__(self, outlet: LocalOutlet, head: int) -> None:
-        self._outlet = outlet
-        self.head = head
-        """Cursor of the log's last event when this subscription was made."""
-        self._waiting: deque[Envelope] = deque()
-        self._taken: deque[Envelope] = deque()
-        self._wake = asyncio.Event()
-        self._replay: tuple[int, int] | None = None
-        self.ended = False
-        """Nothing more will come: it was closed, or the outlet has stopped."""
-
-    async def take(self, timeout_s: float | None = None) -> list[Envelope]:
-        """All events that wait; else the next ones. Empty after the timeout, and when it has ended.
-
-        Raises ``StoreError`` when the past cannot be read.
-        """
-        while self._replay is not None:
-            after, until = self._replay
-            stored = await self._outlet._read(after, until)
-            if self._replay is None:  # lost meanwhile
-                break
-            if not stored or stored[0].published.cursor != after + 1:  # trimmed away meanwhile
-                self.lose()
-                break
-            last = stored[-1].published.cursor
-            self._replay = (last, until) if last < until else None
-            return [Envelope(item.published, None, item.json) for item in stored]
-        if not self._waiting and not self.ended:
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                return []
-        taken = list(self._waiting)
-        self._waiting.clear()
-        return taken
-
-    def offer(self, envelopes: Sequence[Envelope]) -> None:
-        """Put events into this listener's queue. Never waits; see the module on overflow."""
-        if self.ended:
-            return
-        for envelope in envelopes:
-            waiting = len(self._waiting)
-            if waiting >= EVENTS_WAITING // 2 and _is_replaced_soon(envelope):
-                continue
-            if waiting >= EVENTS_WAITING:
-                self.lose()
-            self._waiting.append(envelope)
-        self._wake.set()
-
-    def replay(self, after: int, until: int) -> None:
-        """Begin with stored events of these cursors."""
-        self._replay = (after, until)
-
-    def lose(self) -> None:
-        """Drop what waits; the listener is told to load the present state anew."""
-        self._replay = None
-        self._waiting.clear()
-        self._waiting.append(RESYNC)
-        self._wake.set()
-        resyncs_total.inc()
-
-    def close(self) -> None:
-        """End it. What waits can still be taken."""
-        self.ended = True
-        self._wake.set()
-        self._outlet._forget(self)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Envelope:
-        while not self._taken:
-            self._taken.extend(await self.take())
-            if not self._taken and self.ended:
-                raise StopAsyncIteration
-        return self._taken.popleft()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _is_replaced_soon(envelope: Envelope) -> bool:
-    return envelope.published is not None and envelope.published.type == "utterance.partial"
 
 
 def _is_outage(error: Exception) -> bool:

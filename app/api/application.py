@@ -57,7 +57,7 @@ def application(
     app.state.store = store
     app.state.outlet = outlet
     app.state.pack = pack
-    app.state.health = health or (lambda: outlet.health)
+    app.state.health = health if health is not None else lambda: outlet.health
     app.state.door = session.Door()
     app.state.readings = Readings()
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)

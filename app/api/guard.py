@@ -87,7 +87,7 @@ async def _whole(receive: Receive) -> bytes | None:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if message["type"] != "http.request" or len(body) > BODY_LIMIT:
             return None
         if not message.get("more_body", False):

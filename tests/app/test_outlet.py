@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import app.outlet as outlet_module
+import app.subscription as subscription_module
 from app.errors import StoreError
-from app.outlet import LocalOutlet, Subscription
+from app.outlet import LocalOutlet
 from app.store import Store
+from app.subscription import Subscription
 from streams.events import (
     CallInfo,
     CallUpdated,
@@ -244,7 +246,7 @@ async def test_the_log_is_trimmed_and_what_came_of_it_stays(
 async def test_a_slow_listener_is_told_to_resync_and_slows_nobody(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlet_module, "EVENTS_WAITING", 10)
+    monkeypatch.setattr(subscription_module, "EVENTS_WAITING", 10)
     outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
     await outlet.start()
     slow, quick = outlet.subscribe(None), outlet.subscribe(None)
@@ -265,7 +267,7 @@ async def test_a_slow_listener_is_told_to_resync_and_slows_nobody(
 async def test_partial_texts_give_way_before_anything_else(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlet_module, "EVENTS_WAITING", 10)
+    monkeypatch.setattr(subscription_module, "EVENTS_WAITING", 10)
     outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
     await outlet.start()
     slow = outlet.subscribe(None)

@@ -1,0 +1,152 @@
+"""One listener's place in the event log: the past from the store, then the present from a bounded queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from prometheus_client import Counter
+
+from app.store.projection import Stored
+from streams.events import Published
+
+EVENTS_WAITING = 2048
+"""Most events that wait for one listener; see ``Subscription.offer`` on what happens beyond."""
+
+resyncs_total = Counter("duting_resyncs_total", "Times a listener had to load the present state anew")
+
+Read = Callable[[int, int], Awaitable[Sequence[Stored]]]
+"""Stored events after the first cursor, up to and with the second; as many as fit into memory at once."""
+
+
+class Envelope:
+    """An event on its way to subscribers; its JSON is made once for all of them."""
+
+    __slots__ = ("_json", "emitted", "published")
+
+    def __init__(
+        self, published: Published | None, emitted: float | None = None, json: str | None = None
+    ) -> None:
+        self.published = published
+        """``None``: this subscriber missed events; it has to load the present state anew."""
+        self.emitted = emitted
+        """``time.monotonic()`` at ``append``; ``None`` when it was read back from the store."""
+        self._json = json
+
+    @property
+    def json(self) -> str:
+        """``published`` as JSON."""
+        if self._json is None:
+            self._json = msgspec.json.encode(self.published).decode()
+        return self._json
+
+
+RESYNC = Envelope(None)
+
+
+class Subscription:
+    """One listener's place in the log: an async iterator of ``Envelope``.
+
+    After a resync it continues with what happens next; what lies between is in the state that the
+    listener loads. ``take`` gives many at once; use either it or the iterator.
+    """
+
+    def __init__(self, head: int, read: Read, forget: Callable[[Subscription], None]) -> None:
+        self._read = read
+        self._forget = forget
+        self.head = head
+        """Cursor of the log's last event when this subscription was made."""
+        self._waiting: deque[Envelope] = deque()
+        self._taken: deque[Envelope] = deque()
+        self._wake = asyncio.Event()
+        self._replay: tuple[int, int] | None = None
+        self.ended = False
+        """Nothing more will come: it was closed, or the outlet has stopped."""
+
+    async def take(self, timeout_s: float | None = None) -> list[Envelope]:
+        """All events that wait; else the next ones. Empty after the timeout, and when it has ended.
+
+        Raises ``StoreError`` when the past cannot be read.
+        """
+        while self._replay is not None:
+            after, until = self._replay
+            stored = await self._read(after, until)
+            if self._replay is None:  # lost meanwhile
+                break
+            if not stored or stored[0].published.cursor != after + 1:  # trimmed away meanwhile
+                self.lose()
+                break
+            last = stored[-1].published.cursor
+            self._replay = (last, until) if last < until else None
+            return [Envelope(item.published, None, item.json) for item in stored]
+        if not self._waiting and not self.ended:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                return []
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+    def offer(self, envelopes: Sequence[Envelope]) -> None:
+        """Put events into this listener's queue. Never waits.
+
+        From half of ``EVENTS_WAITING`` on, partial texts are left out: the final one replaces them. When
+        the queue is full, all of it is dropped and the listener is told to load the present state anew.
+        """
+        if self.ended:
+            return
+        for envelope in envelopes:
+            waiting = len(self._waiting)
+            if waiting >= EVENTS_WAITING // 2 and _is_replaced_soon(envelope):
+                continue
+            if waiting >= EVENTS_WAITING:
+                self.lose()
+            self._waiting.append(envelope)
+        self._wake.set()
+
+    def replay(self, after: int, until: int) -> None:
+        """Begin with stored events of these cursors."""
+        self._replay = (after, until)
+
+    def lose(self) -> None:
+        """Drop what waits; the listener is told to load the present state anew."""
+        self._replay = None
+        self._waiting.clear()
+        self._waiting.append(RESYNC)
+        self._wake.set()
+        resyncs_total.inc()
+
+    def close(self) -> None:
+        """End it. What waits can still be taken."""
+        self.ended = True
+        self._wake.set()
+        self._forget(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Envelope:
+        while not self._taken:
+            self._taken.extend(await self.take())
+            if not self._taken and self.ended:
+                raise StopAsyncIteration
+        return self._taken.popleft()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_replaced_soon(envelope: Envelope) -> bool:
+    return envelope.published is not None and envelope.published.type == "utterance.partial"
