@@ -30,6 +30,7 @@ _DIGITS: Final = {
 }
 _UNITS: Final = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
 _NUMBER_TAIL: Final = frozenset("0123456789百千万十亿") | frozenset(_DIGITS)
+_NO_START: Final = frozenset("百千万亿点.%分之")
 _LONGEST_NUMBER: Final = 40
 
 # 一 stays a word in 一定, 一样, 一起 …; 十 in 十分; 百 in 百分之.
@@ -67,6 +68,7 @@ class Normal(NamedTuple):
         text = self.text
         return (
             0 < index < len(text)
+            and index not in self.breaks
             and (text[index].isdigit() or text[index] in ".%")
             and (text[index - 1].isdigit() or text[index - 1] == ".")
         )
@@ -130,7 +132,18 @@ def normalise(text: str) -> Normal:
         size += until - done
         done = until
 
-    for match in _NUMBERS.finditer(stripped):
+    at = 0
+    while match := _NUMBERS.search(stripped, at):
+        # 存了三万，五月到期: a pause ends a number, unless a unit follows that needs one before it.
+        stop = min(
+            (p for p in wanted if match.start() < p < match.end() and stripped[p] not in _NO_START),
+            default=match.end(),
+        )
+        at = stop
+        if stop < match.end():
+            match = _NUMBERS.match(stripped, match.start(), stop)
+            if match is None:
+                continue
         number = _number(match)
         if number is None or number == match.group():
             continue
@@ -139,7 +152,7 @@ def normalise(text: str) -> Normal:
         new_starts.extend([starts[match.start()]] * len(number))
         new_ends.extend([ends[match.end() - 1]] * len(number))
         size += len(number)
-        done = match.end()
+        done = at = match.end()
     keep(len(stripped))
     breaks = sorted({moved[p] for p in wanted if p in moved})
     return Normal(text, "".join(pieces), tuple(new_starts), tuple(new_ends), tuple(breaks))
