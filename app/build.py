@@ -60,9 +60,8 @@ class Service:
 
     @asynccontextmanager
     async def running(self, _: FastAPI | None = None) -> AsyncIterator[None]:
+        # Also closes, as interrupted, the calls that a crash cut off.
         await self.outlet.start()
-        # Calls that a crash cut off are closed before new ones come.
-        await self.outlet.close_interrupted()
         await self.runner.start()
         try:
             yield

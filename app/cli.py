@@ -94,8 +94,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(512)
     except OSError as error:
         raise SettingsError(
-            f"cannot listen on {host}:{port}: {error.strerror}; end the program that uses it, or choose another "
-            "port with --port or DUTING_PORT"
+            f"cannot listen on {host}:{port}: {error.strerror}; end the program that uses it, or choose "
+            "another port with --port or DUTING_PORT"
         ) from None
     return listener
 

@@ -162,11 +162,21 @@ class Scheduler(Generic[Payload]):
         self._jobs = [job for job in self._jobs if job.kind is not kind]
         return gone
 
-    def next_batch(self, now_s: float) -> Batch[Payload] | None:
-        """The batch that a free worker should take now; ``None`` only when nothing waits."""
-        if not self._jobs:
+    def next_batch(self, now_s: float, last_worker: bool = False) -> Batch[Payload] | None:
+        """The batch that a free worker should take now; ``None`` when nothing waits that it may take.
+
+        ``last_worker``: all others are busy, at least one of them with a retry. A full window takes five
+        times as long as a short one: the last worker leaves further retries alone until their deadline has
+        passed, so that a final never finds every worker in one.
+        """
+        may = [
+            job
+            for job in self._jobs
+            if not (last_worker and job.kind is Kind.RETRY and now_s < job.deadline_s)
+        ]
+        if not may:
             return None
-        order = sorted(self._jobs, key=lambda job: job.rank(now_s))
+        order = sorted(may, key=lambda job: job.rank(now_s))
         leader = order[0]
         mates = [job for job in order[1:] if job.shape == leader.shape]
         size = 1

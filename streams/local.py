@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal, Protocol
 
 import structlog
@@ -27,6 +28,7 @@ from prometheus_client import Counter, Gauge
 
 from streams.call import CallDetector, LiveCall
 from streams.events import (
+    Alert,
     AudioFrame,
     CallEnded,
     CallInfo,
@@ -145,7 +147,8 @@ class LocalRunner:
             clock=clock,
         )
         self._calls: dict[str, _Open] = {}
-        self._outbox: deque[OutletEvent] = deque()
+        self._outbox: deque[tuple[OutletEvent, float]] = deque()
+        """Events and the clock at which they were posted."""
         self._posted = asyncio.Event()
         self._delivered = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -362,8 +365,15 @@ class LocalRunner:
             if replaceable and len(self._outbox) > self.CROWDED:
                 DROPPED.inc()
                 continue
-            self._outbox.append(event)
+            self._outbox.append((event, self._clock()))
         self._posted.set()
+
+    def _waited(self, event: OutletEvent, posted_s: float) -> OutletEvent:
+        """An alert's wait for the outlet belongs to its latency: the outlet counts from its own door."""
+        if not isinstance(event, Alert) or event.latency_ms.rules is None:
+            return event
+        rules = event.latency_ms.rules + (self._clock() - posted_s) * 1000
+        return replace(event, latency_ms=replace(event.latency_ms, rules=round(rules, 1)))
 
     async def _deliver(self) -> None:
         """Hand events to the outlet in order, many at a time; they leave the outbox once they are stored."""
@@ -372,7 +382,7 @@ class LocalRunner:
             await self._posted.wait()
             self._posted.clear()
             while self._outbox:
-                events = list(self._outbox)[:500]
+                events = [self._waited(*posted) for posted in islice(self._outbox, 500)]
                 try:
                     await self._emit(events)
                 except Exception as error:

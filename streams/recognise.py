@@ -88,6 +88,8 @@ class Recogniser:
         self.degradation = Degradation()
         self._prompts: dict[str, Prompt] = {}
         self._free = transcriber.workers
+        self._retrying = 0
+        """Workers that are busy with a retry."""
         self._pool = ThreadPoolExecutor(transcriber.workers, thread_name_prefix="model")
         self._running: set[asyncio.Task[None]] = set()
         self._eased = asyncio.Event()
@@ -138,10 +140,12 @@ class Recogniser:
 
     def _dispatch(self) -> None:
         while self._free:
-            batch = self._scheduler.next_batch(self._clock())
+            last = self._free == 1 and self._retrying > 0
+            batch = self._scheduler.next_batch(self._clock(), last_worker=last)
             if batch is None:
                 break
             self._free -= 1
+            self._retrying += batch.jobs[0].kind is Kind.RETRY
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -154,6 +158,7 @@ class Recogniser:
             readings = await self._read([job.payload for job in batch.jobs], batch.shape)
         finally:
             self._free += 1
+            self._retrying -= batch.jobs[0].kind is Kind.RETRY
             self._eased.set()
         seconds = self._clock() - started
         self._scheduler.cost.learn(batch.shape, len(batch.jobs), seconds)

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -226,7 +226,11 @@ async def play_all(
             number, call = waiting.pop(0)
             parameters = {**METADATA[number % len(METADATA)], "token": token}
             url = address.replace("http", "ws", 1) + "/ingest/twilio"
-            outcome.played[call.name] = await play(url, ids[call.name], call.audio, parameters, clock)
+            outcome.played[call.name] = await _patiently(
+                lambda call=call, url=url, parameters=parameters: play(
+                    url, ids[call.name], call.audio, parameters, clock
+                )
+            )
             if on_done is not None:
                 on_done(call.name)
 
@@ -243,6 +247,18 @@ async def play_all(
     finally:
         listening.cancel()
     return outcome
+
+
+async def _patiently(call: Callable[[], Awaitable[Played]]) -> Played:
+    """Place a call; when the server has no room for it (close code 1013), again after a few seconds."""
+    for _ in range(20):
+        try:
+            return await call()
+        except websockets.ConnectionClosedError as closed:
+            if closed.rcvd is None or closed.rcvd.code != 1013:
+                raise DemoFailed(f"the server ended the call: {closed}") from None
+        await asyncio.sleep(3)
+    raise DemoFailed("the server had no room for a call for a minute: is the machine busy?")
 
 
 async def _all_ended(supervisor: Supervisor, ids: set[str]) -> None:

@@ -28,6 +28,15 @@ def test_a_retry_past_its_deadline_ranks_with_the_finals():
     assert scheduler.next_batch(late).jobs[0].payload == "old"
 
 
+def test_the_last_worker_leaves_a_second_retry_alone_until_its_deadline():
+    scheduler = Scheduler(1)
+    scheduler.submit(job(Kind.RETRY, at=0.0))
+    assert scheduler.next_batch(0.1, last_worker=True) is None
+    scheduler.submit(job(Kind.FINAL, at=0.1, channel="c2"))
+    assert scheduler.next_batch(0.1, last_worker=True).jobs[0].kind is Kind.FINAL
+    assert scheduler.next_batch(9.0, last_worker=True).jobs[0].kind is Kind.RETRY
+
+
 def test_a_newer_partial_takes_the_place_of_the_older_one():
     scheduler = Scheduler(4)
     first, second = job(Kind.PARTIAL, payload=1), job(Kind.PARTIAL, payload=2)

@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import json
 
 import pytest
@@ -54,7 +55,9 @@ def test_a_call_opens_with_its_metadata_and_the_token_is_not_part_of_it():
 
 
 def test_inbound_is_the_customer_and_outbound_the_agent():
-    events = receive(start(), *(media(n, track) for n in range(1, 8) for track in ("inbound", "outbound")), STOP)
+    events = receive(
+        start(), *(media(n, track) for n in range(1, 8) for track in ("inbound", "outbound")), STOP
+    )
     frames = [e for e in events if isinstance(e, AudioFrame)]
     assert {f.channel for f in frames} == {"customer", "agent"}
     for channel in ("customer", "agent"):
@@ -135,7 +138,9 @@ messages = st.one_of(
         st.binary(max_size=400),
         st.integers(-10, 5000),
     ),
-    st.fixed_dictionaries({"event": st.sampled_from(["start", "media", "stop", "dtmf"]), "start": json_values}),
+    st.fixed_dictionaries(
+        {"event": st.sampled_from(["start", "media", "stop", "dtmf"]), "start": json_values}
+    ),
     st.fixed_dictionaries({"event": st.just("media"), "media": json_values}),
     json_values,
 )
@@ -157,7 +162,5 @@ def test_whatever_comes_either_events_or_the_protocols_own_error(sequence, begin
 @settings(max_examples=200)
 @given(st.binary(max_size=300))
 def test_bytes_at_random_never_raise_anything_else(noise):
-    try:
+    with contextlib.suppress(IngestError):
         TwilioStream().receive(noise)
-    except IngestError:
-        pass

@@ -1,0 +1,144 @@
+"""Real Chromium at the real server while a call is played: what the supervisor sees."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from app.api.static import FOLDER
+from app.demo import run
+from app.demo.phone import play
+from app.store import Store
+
+pytestmark = [pytest.mark.browser, pytest.mark.model]
+
+ARTIFACTS = Path(__file__).parent.parent / "artifacts"
+PERSON = run.Account("supervisor", "correct-horse-battery", "主管", "supervisor")
+TOKEN = "token-for-tests"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def server(model_folder, tmp_path_factory):
+    if not (FOLDER / "index.html").exists():
+        pytest.skip("the dashboard is not built: run `make dashboard`")
+    folder = tmp_path_factory.mktemp("browser")
+    store = Store.open(f"sqlite:///{folder / 'duting.db'}")
+    store.users.ensure(PERSON.username, PERSON.password, PERSON.name, PERSON.role)
+    store.close()
+    environment = {
+        "DUTING_DATA_DIR": str(folder),
+        "DUTING_MODELS_DIR": str(model_folder.parent),
+        "DUTING_INGEST_TOKEN": TOKEN,
+        "DUTING_PORT": "0",
+        "DUTING_DATABASE_URL": "",
+    }
+    with run.Server(environment, folder / "server.log") as started:
+        started.wait()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    ARTIFACTS.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    context = browser.new_context(viewport={"width": 1366, "height": 768}, locale="zh-CN")
+    page = context.new_page()
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(server.address)
+    page.get_by_test_id("login-username").fill(PERSON.username)
+    page.get_by_test_id("login-password").fill(PERSON.password)
+    page.get_by_test_id("login-submit").click()
+    page.get_by_test_id("connection-state").wait_for()
+    yield page
+    context.close()
+
+
+class Telephone(threading.Thread):
+    """Plays a call beside the browser, which is driven by blocking calls."""
+
+    def __init__(self, server, call_id, audio):
+        super().__init__(daemon=True)
+        self._arguments = (
+            server.address.replace("http", "ws", 1) + "/ingest/twilio",
+            call_id,
+            audio,
+            {"token": TOKEN, "agent": "8001", "queue": "理财专线", "customer_level": "金卡"},
+            time.monotonic,
+        )
+
+    def run(self):
+        asyncio.run(play(*self._arguments))
+
+
+def test_an_alert_appears_on_the_floor_and_its_call_shows_the_marked_words(page, server, short_call):
+    telephone = Telephone(server, "seen-in-chromium", short_call)
+    telephone.start()
+    page.locator("[data-testid=call-card][data-call-id=seen-in-chromium]").wait_for(timeout=15_000)
+    alert = page.locator("[data-testid=alert-item][data-rule-id='redline.guaranteed_return']").first
+    alert.wait_for(timeout=30_000)
+    assert alert.get_attribute("data-severity") == "critical"
+    assert "承诺保本保收益" in alert.inner_text()
+    page.screenshot(path=str(ARTIFACTS / "floor.zh.png"))
+    alert.click()
+    page.wait_for_url("**/calls/seen-in-chromium**")
+    page.get_by_test_id("transcript-final").first.wait_for()
+    telephone.join(40)
+    signal = page.locator("mark", has_text="投诉").first
+    signal.wait_for(timeout=15_000)
+    assert page.get_by_test_id("marker").count() >= 2
+    page.screenshot(path=str(ARTIFACTS / "call.zh.png"))
+    page.get_by_test_id("language").click()
+    page.get_by_text("Guaranteed principal or return").first.wait_for(timeout=10_000)
+    page.screenshot(path=str(ARTIFACTS / "call.en.png"))
+    assert page.errors == []
+
+
+def test_a_page_that_lost_its_socket_comes_back_and_shows_what_it_missed(page, server, short_call):
+    page.locator("[data-testid=connection-state][data-state=online]").wait_for(timeout=10_000)
+    page.context.set_offline(True)
+    telephone = Telephone(server, "while-offline", short_call)
+    telephone.start()
+    telephone.join(40)
+    page.context.set_offline(False)
+    page.locator("[data-testid=alert-item][data-rule-id='signal.complaint']").first.wait_for(timeout=30_000)
+    assert page.errors == []
+
+
+def test_a_wrong_password_says_so_and_shows_nothing(browser, server):
+    context = browser.new_context(viewport={"width": 1366, "height": 768}, locale="zh-CN")
+    page = context.new_page()
+    page.goto(f"{server.address}/floor")
+    page.get_by_test_id("login-username").fill(PERSON.username)
+    page.get_by_test_id("login-password").fill("not the password")
+    page.get_by_test_id("login-submit").click()
+    page.get_by_role("alert").first.wait_for(timeout=10_000)
+    assert page.get_by_test_id("call-card").count() == 0
+    page.screenshot(path=str(ARTIFACTS / "login.zh.png"))
+    context.close()
