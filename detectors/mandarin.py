@@ -36,7 +36,7 @@ _LONGEST_NUMBER: Final = 40
 # 一 stays a word in 一定, 一样, 一起 …; 十 in 十分; 百 in 百分之.
 _DIGIT: Final = r"(?:[零〇二三四五六七八九两幺0-9]|一(?![定样起直些旦般切律概共边再向味心手]))"
 _RUN: Final = (
-    rf"(?:{_DIGIT}|十(?!分(?![之钟])|足))(?:{_DIGIT}|[十千万亿]|百(?!分)|点(?={_DIGIT})|\.(?=[0-9]))*"
+    rf"(?:{_DIGIT}|十(?!分(?![之钟])|足))(?:{_DIGIT}|[十千万亿]|百(?!分)|点(?={_DIGIT}|十)|\.(?=[0-9]))*"
 )
 _NUMBERS: Final = re.compile(rf"百分(?:之(?P<share>{_RUN}|百)|百)|(?P<run>{_RUN})")
 _DECIMAL: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")

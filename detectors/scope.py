@@ -1,4 +1,4 @@
-"""What is said *about* a phrase: denied (我们不承诺保本) or quoted as a warning (请不要把验证码告诉任何人)."""
+"""What is said *about* a phrase: denied (不承诺保本) or quoted as a warning (请勿把验证码告诉他人)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from streams.events import CallEvent, CallInfo, Channel, Detection, Evidence, Tr
 _KEPT_TURNS: Final = 24
 _JOINT_MS: Final = 1500
 """Two utterances of one speaker so close together may be one sentence cut by an endpoint."""
-_SEAMLESS_MS: Final = 1000
+_SEAMLESS_MS: Final = 700
 """So close that a full stop at the cut is the model's habit, not the speaker's."""
 _TAIL: Final = 16
 """Characters of the previous utterance that are looked at again."""
@@ -88,7 +88,7 @@ class RuleDetector:
         state = msgspec.msgpack.decode(snapshot, type=_State)
         if len(state.silences) != len(self._timers):
             raise ValueError(
-                f"expected a snapshot of this pack with {len(self._timers)} timers, came {len(state.silences)}: "
+                f"expected a snapshot of this pack ({len(self._timers)} timers), came {len(state.silences)}: "
                 "restore a call with the pack it started with"
             )
         self._state = state
@@ -134,7 +134,7 @@ class RuleDetector:
             if before.start_ms >= transcript.start_ms or gap > _JOINT_MS:
                 return ""
             tail = before.text[-_TAIL:]
-            return tail.rstrip("。.,， ") if gap <= _SEAMLESS_MS else tail
+            return tail.rstrip("。.,， ") + ("" if gap <= _SEAMLESS_MS else "，")
         return ""
 
     def _judge(self, turn: Turn) -> list[Detection]:

@@ -95,9 +95,8 @@ class Form:
                 continue
             name = str(key_node.value)
             if name not in known:
-                key.problem(
-                    f"expected one of {', '.join(sorted(known))} in {what}, came {name!r}{nearest(name, known)}"
-                )
+                options = ", ".join(sorted(known))
+                key.problem(f"expected one of {options} in {what}, came {name!r}{nearest(name, known)}")
             elif name in found:
                 key.problem(f"expected {name!r} once in {what}, came twice")
             else:
