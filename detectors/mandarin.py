@@ -31,6 +31,7 @@ _DIGITS: Final = {
 _UNITS: Final = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
 _NUMBER_TAIL: Final = frozenset("0123456789百千万十亿") | frozenset(_DIGITS)
 _NO_START: Final = frozenset("百千万亿点.%分之")
+_NO_END: Final = frozenset("点.之分")
 _LONGEST_NUMBER: Final = 40
 
 # 一 stays a word in 一定, 一样, 一起 …; 十 in 十分; 百 in 百分之.
@@ -136,7 +137,13 @@ def normalise(text: str) -> Normal:
     while match := _NUMBERS.search(stripped, at):
         # 存了三万，五月到期: a pause ends a number, unless a unit follows that needs one before it.
         stop = min(
-            (p for p in wanted if match.start() < p < match.end() and stripped[p] not in _NO_START),
+            (
+                p
+                for p in wanted
+                if match.start() < p < match.end()
+                and stripped[p] not in _NO_START
+                and stripped[p - 1] not in _NO_END
+            ),
             default=match.end(),
         )
         at = stop
