@@ -40,7 +40,7 @@ def main() -> None:
         app()
     except DutingError as error:
         err.print(f"[bold red]duting:[/] {type(error).__name__}:", end=" ")
-        err.print(str(error), markup=False, highlight=False)
+        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -348,5 +348,5 @@ def test_a_pack_with_a_wrong_operator_is_refused_with_file_line_and_column(envir
     )
     done = duting("rules", "check", pack, environment=environment)
     assert done.returncode == 1
-    assert f"{pack}:9:7" in done.stderr.replace("\n", "")
+    assert "pack.yaml:9:7: expected one of" in done.stderr
     assert "frase" in done.stderr

@@ -18,7 +18,8 @@ from app.demo import run, truth
 from app.store import Store
 from streams.events import Alert, Published
 
-FOLDER = Path("var/demo")
+FOLDERS = {True: Path("var/demo-once"), False: Path("var/demo")}
+"""Database, recordings and the server's log; emptied at each start."""
 
 
 def demo(
@@ -33,8 +34,9 @@ def demo(
 ) -> None:
     """Run the demo; with ``once`` raises ``DemoFailed`` when a critical alert is missing."""
     fetch()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    settings = settings_.load(data_dir=FOLDER.absolute(), port=port)
+    folder = FOLDERS[once].absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = settings_.load(data_dir=folder, port=port)
     people = run.accounts()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
