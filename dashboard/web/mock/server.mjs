@@ -229,5 +229,6 @@ feed.on('connection', (socket, request) => {
   })
 })
 
-for (let index = 0; index < AT_ONCE; index += 1) setTimeout(() => play(CALLS[index % CALLS.length]), (index * 3000) / SPEED)
+const APART_MS = Math.min(3000, 30_000 / Math.max(1, AT_ONCE))
+for (let index = 0; index < AT_ONCE; index += 1) setTimeout(() => play(CALLS[index % CALLS.length]), (index * APART_MS) / SPEED)
 server.listen(PORT, '127.0.0.1', () => console.log(`mock on http://127.0.0.1:${PORT}`))

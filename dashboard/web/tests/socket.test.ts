@@ -96,6 +96,16 @@ test('two missed heartbeats end a connection that looks alive', () => {
   expect(sockets.length).toBe(2)
 })
 
+test('a network that is gone is told at once', () => {
+  const { sockets, states, timers, socket } = setUp()
+  sockets[0]?.say({ type: 'hello', cursor: 7 })
+  socket.drop()
+  expect(states.at(-1)).toBe('reconnecting')
+  socket.hurry()
+  timers.pass(20_000)
+  expect(sockets.length).toBe(2)
+})
+
 test('a server that stays away is called offline, and is still tried', () => {
   const { sockets, states, timers } = setUp()
   for (let attempt = 0; attempt < 6; attempt += 1) {

@@ -136,15 +136,19 @@ export class EventSocket {
     }
   }
 
+  /** The machine says that its network is gone: no need to wait for the silence. */
+  drop(): void {
+    if (this.socket === null) return
+    const socket = this.socket
+    this.socket = null
+    socket.close(4000)
+    this.lost()
+  }
+
   /** A connection that is silent for two heartbeats and a bit is dead, whatever TCP believes. */
   private listenForSilence(): void {
     if (this.silence !== null) this.timers.clear(this.silence)
-    this.silence = this.timers.set(() => {
-      const socket = this.socket
-      this.socket = null
-      socket?.close(4000)
-      this.lost()
-    }, this.heartbeatMs * 2 + 2000)
+    this.silence = this.timers.set(() => this.drop(), this.heartbeatMs * 2 + 2000)
   }
 
   private lost(): void {

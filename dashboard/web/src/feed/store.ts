@@ -114,6 +114,7 @@ export async function startFeed(refused: (reason: 'login' | 'role') => void): Pr
   if (running) return
   running = true
   window.addEventListener('online', hurry)
+  window.addEventListener('offline', dropped)
   document.addEventListener('visibilitychange', hurryWhenSeen)
   await load()
 }
@@ -123,6 +124,7 @@ export function stopFeed(): void {
   generation += 1
   socket.stop()
   window.removeEventListener('online', hurry)
+  window.removeEventListener('offline', dropped)
   document.removeEventListener('visibilitychange', hurryWhenSeen)
   waiting = []
   floor.calls.clear()
@@ -186,6 +188,10 @@ async function reload(): Promise<void> {
 export function hurry(): void {
   if (loadError.value) void load()
   else socket.hurry()
+}
+
+function dropped(): void {
+  socket.drop()
 }
 
 function hurryWhenSeen(): void {
