@@ -33,7 +33,7 @@ class Kind(IntEnum):
     FINAL = 1
     PARTIAL = 2
     RETRY = 3
-    """A final that the short window got wrong; goes again with the full window."""
+    """A final that the short window got wrong; goes again with a larger one."""
     BACKGROUND = 4
     """A final of a recording that is replayed: nobody waits for it."""
 
@@ -165,7 +165,7 @@ class Scheduler(Generic[Payload]):
     def next_batch(self, now_s: float, last_worker: bool = False) -> Batch[Payload] | None:
         """The batch that a free worker should take now; ``None`` when nothing waits that it may take.
 
-        ``last_worker``: all others are busy, at least one of them with a retry. A full window takes five
+        ``last_worker``: all others are busy, at least one of them with a retry. Its window takes several
         times as long as a short one: the last worker leaves further retries alone until their deadline has
         passed, so that a final never finds every worker in one.
         """

@@ -64,7 +64,7 @@ def wordless(text: str) -> str:
 
 
 def suspicious(reading: Reading) -> str | None:
-    """Why the short window's reading deserves a second one with the full window; ``None`` if it does not.
+    """Why the short window's reading deserves a second one with a larger window; ``None`` if it does not.
 
     A clip in a short window falls into a repetition loop about ten times as often as in a full one; these
     three signs find nearly all of those.

@@ -20,7 +20,7 @@ from streams.batching import FINALS, Batch, Job, Kind, Scheduler, Shape
 from streams.degrade import Degradation
 from streams.events import Transcript, Utterance
 from streams.guards import Reading, rejected, suspicious
-from streams.transcribe import FULL_WINDOW, Prompt, Request, Transcriber, window_for
+from streams.transcribe import FULL_WINDOW, RETRY_WINDOW, Prompt, Request, Transcriber, window_for
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +131,9 @@ class Recogniser:
 
     def _queue(self, task: _Task, kind: Kind, now: float) -> None:
         utterance = task.utterance
-        frames = FULL_WINDOW if kind is Kind.RETRY else window_for(utterance.duration_ms / 1000)
+        frames = window_for(utterance.duration_ms / 1000)
+        if kind is Kind.RETRY:
+            frames = RETRY_WINDOW if frames < RETRY_WINDOW else FULL_WINDOW
         shape = Shape(frames, len(task.prompt.tokens))
         job = Job((utterance.call_id, utterance.channel), kind, shape, now, task)
         for gone in self._scheduler.submit(job):

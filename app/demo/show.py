@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def demo(
     fetch: Callable[[], None],
 ) -> None:
     """Run the demo; with ``once`` raises ``DemoFailed`` when a critical alert is missing."""
+    # Ending the demo by any signal must also end the server it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     fetch()
     folder = FOLDERS[once].absolute()
     shutil.rmtree(folder, ignore_errors=True)
