@@ -197,7 +197,7 @@ def rules_test(
 ) -> None:
     """Run the test dialogues that a pack carries."""
     from app.build import rules
-    from detectors.rules import run_tests
+    from detectors.dialogues import run_tests
 
     results = run_tests(rules(pack))
     failed = [r for r in results if not r.passed]

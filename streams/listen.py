@@ -44,7 +44,7 @@ class Endpointing:
     """(utterance at least this long, silence that ends it). The last step is the soft cut."""
     longest: int = 15_000
     first_partial: int = 1_000
-    partial_every: int = 1_200
+    partial_every: int = 800
 
     def hangover_at(self, length_ms: int) -> int:
         return next(silence for least, silence in reversed(self.hangover) if length_ms >= least)

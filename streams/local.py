@@ -26,6 +26,7 @@ import structlog
 from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
+from streams.agreement import agreed
 from streams.call import CallDetector, LiveCall
 from streams.events import (
     Alert,
@@ -91,6 +92,8 @@ class _Open:
     drained: asyncio.Event
     """Set while the model owes this call nothing."""
     partials: int = 0
+    hypotheses: dict[str, str] = field(default_factory=dict)
+    """The last partial text of each utterance that is still being said."""
     answers: dict[str, Recognised] = field(default_factory=dict)
     """Those that wait for the one before them on their channel."""
     finished_ms: dict[Channel, int] = field(default_factory=dict)
@@ -302,11 +305,19 @@ class LocalRunner:
         if call is None or transcript.start_ms < call.finished_ms.get(transcript.role, -1):
             return
         self._post([replace(transcript, text=self._redact(transcript.text))])
+        before = call.hypotheses.get(transcript.utterance_id, "")
+        call.hypotheses[transcript.utterance_id] = transcript.text
+        stable = agreed(before, transcript.text)
+        if not stable:
+            return
+        settled = replace(transcript, text=stable, end_ms=transcript.time_of(len(stable)))
+        self._raise(call.live, call.live.detector.on_event(settled), recognised)
 
     def _on_final(self, recognised: Recognised) -> None:
         call = self._calls.get(recognised.transcript.call_id)
         if call is None:
             return
+        call.hypotheses.pop(recognised.transcript.utterance_id, None)
         call.answers[recognised.transcript.utterance_id] = recognised
         for ready, detections in call.live.transcribed(recognised.transcript):
             self._post([replace(ready, text=self._redact(ready.text))])

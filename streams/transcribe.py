@@ -109,8 +109,11 @@ class WhisperTranscriber:
         from faster_whisper.feature_extractor import FeatureExtractor
         from faster_whisper.tokenizer import Tokenizer
         from opencc import OpenCC
+        from threadpoolctl import threadpool_limits
         from tokenizers import Tokenizer as HfTokenizer
 
+        # Mel features are small products: BLAS's helper threads would only spin between them.
+        threadpool_limits(limits=1, user_api="blas")
         if device == "auto":
             device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
         if compute_type == "default":

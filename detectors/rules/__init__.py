@@ -3,7 +3,6 @@
 from detectors.rules.form import PackError, Problem
 from detectors.rules.loader import DEFAULT_PACK, load_pack, parse_pack
 from detectors.rules.model import Pack, Rule
-from detectors.rules.testing import TestResult, run_tests
 
 __all__ = [
     "DEFAULT_PACK",
@@ -11,8 +10,6 @@ __all__ = [
     "PackError",
     "Problem",
     "Rule",
-    "TestResult",
     "load_pack",
     "parse_pack",
-    "run_tests",
 ]

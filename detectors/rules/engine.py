@@ -38,8 +38,8 @@ class _State(Struct, array_like=True):
 class RuleDetector:
     """All rules of a pack on one call; keeps the contract of ``detectors.base.Detector``.
 
-    Final transcripts decide. A partial one may raise early; the final then confirms it silently, or
-    withdraws it by the same detection with ``withdrawn`` set.
+    Final transcripts decide. A partial one may raise early; the final then confirms it by a detection of
+    the same anchor with its own evidence, or withdraws it by the same detection with ``withdrawn`` set.
     """
 
     def __init__(self, call: CallInfo, pack: Pack) -> None:
@@ -122,8 +122,10 @@ class RuleDetector:
         withdrawn = [msgspec.structs.replace(d, withdrawn=True) for d in raised if d.rule_id not in borne_out]
         for detection in withdrawn:
             self._state.fired[detection.rule_id].remove(detection.anchor_ms)
+        # What a partial raised is said again with the final's evidence: words and times are better now.
         already = {d.rule_id for d in raised}
-        return withdrawn + [d for d in found if d.rule_id not in already and self._admit(d)]
+        news = [d for d in found if d not in raised]
+        return withdrawn + [d for d in news if d.rule_id in already or self._admit(d)]
 
     def _tail(self, transcript: Transcript) -> str:
         for past in reversed(self._state.turns):

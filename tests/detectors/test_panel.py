@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.dialogues import run_tests
 from detectors.panel import Panel
-from detectors.rules import DEFAULT_PACK, Pack, load_pack, parse_pack, run_tests
+from detectors.rules import DEFAULT_PACK, Pack, load_pack, parse_pack
 from streams.events import (
     CallEnded,
     CallEvent,
@@ -205,8 +206,10 @@ def test_the_same_events_give_the_same_detections_even_after_a_restart(
     once = run(events)
     assert once == run(events)
     assert once == run(events, interrupted=at)
+    # A partial raises, its final confirms with better evidence: twice at most, and never the same twice.
     kept = [(d.rule_id, d.anchor_ms, d.withdrawn) for d in once]
-    assert len(kept) == len(set(kept))
+    assert all(kept.count(one) <= 2 for one in kept)
+    assert all(once.count(one) == 1 for one in once)
 
 
 def test_a_snapshot_of_another_pack_is_refused() -> None:

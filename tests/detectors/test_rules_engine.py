@@ -130,9 +130,11 @@ def test_a_pattern_sees_numbers_as_digits_and_cannot_hang() -> None:
 def test_a_partial_raises_once_and_the_final_confirms_it() -> None:
     rules = pack("{phrase: [保本保息]}", more=", cooldown: 5")
     partial, final = said("是保本保息", final=False), said("是保本保息的")
-    (found,) = heard(rules, partial, partial, final)
-    assert not found.withdrawn
-    assert found.anchor_ms == 1000
+    early, confirmed = heard(rules, partial, partial, final)
+    assert not early.withdrawn
+    assert early.anchor_ms == confirmed.anchor_ms == 1000
+    assert confirmed.evidence.text == "是保本保息的"
+    assert heard(rules, partial, said("是保本保息")) == [early], "nothing new is not said again"
 
 
 def test_a_partial_that_the_final_does_not_bear_out_is_withdrawn() -> None:
