@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -172,7 +173,18 @@ class Recogniser:
             if job.kind in FINALS:
                 self._measure(wait)
             task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
-            self._answered(job.kind, task, reading)
+            try:
+                self._answered(job.kind, task, reading)
+            except Exception as error:
+                # A detector that fails on one text must not cost the other calls of the batch theirs. The
+                # message may quote the text: only the place is logged.
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                log.error(
+                    "answer.failed",
+                    call_id=job.channel[0],
+                    error=type(error).__name__,
+                    at=f"{place.filename}:{place.lineno}",
+                )
         self._dispatch()
 
     async def _read(self, tasks: list[_Task], shape: Shape) -> list[Reading | None]:

@@ -50,7 +50,8 @@ async def play(
 
     Each 20 ms chunk is sent when its last sample would have been spoken.
     """
-    audio = tracks(path)
+    # Decoding a call takes as long as a dozen chunks: other calls on this loop must not wait for it.
+    audio = await asyncio.to_thread(tracks, path)
     length = max(len(samples) for samples in audio.values())
     async with websockets.connect(address, max_queue=4) as socket:
         await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
