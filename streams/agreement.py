@@ -17,19 +17,29 @@ RUN = 3
 """Characters in a row that must be equal: fewer agree by chance."""
 SHARE = 0.5
 """Of the characters up to there, at least so many must have a partner in the reading before."""
+BEHIND = 2
+"""Characters that must follow even what two readings agree on: the speaker may yet take it back."""
+ALONE = 6
+"""Characters that must follow where only one reading has it: about a second of speech."""
 
 
-def agreed(before: str, now: str) -> str:
-    """The beginning of ``now`` that ``before`` bears out; punctuation and spaces need not agree."""
-    old = "".join(character for character in before if _counts(character))
+def settled(before: str, now: str) -> int:
+    """How many characters from the start of ``now`` will hardly change any more."""
     places = [index for index, character in enumerate(now) if _counts(character)]
+    count = max(_agreed(before, now, places) - BEHIND, len(places) - ALONE, 0)
+    return places[count - 1] + 1 if count else 0
+
+
+def _agreed(before: str, now: str, places: list[int]) -> int:
+    """Characters of ``now``, punctuation not counted, that ``before`` bears out."""
+    old = "".join(character for character in before if _counts(character))
     new = "".join(now[index] for index in places)
     end = matched = 0
     for block in Levenshtein.editops(old, new).as_matching_blocks():
         matched += block.size
         if block.size >= RUN and matched >= SHARE * (block.b + block.size):
             end = block.b + block.size
-    return now[: places[end - 1] + 1] if end else ""
+    return end
 
 
 def _counts(character: str) -> bool:

@@ -165,6 +165,9 @@ class Transcript(Struct, frozen=True, kw_only=True, tag=True):
     confidence: float | None = None
     """Mean probability per token, 0 to 1."""
     rejected: str | None = None
+    settled: int | None = None
+    """Of a partial one: characters from the start that later readings will hardly change. What stands
+    behind them is context, no evidence. ``None``: all of it."""
     words: tuple[Word, ...] = ()
 
     @property

@@ -26,7 +26,7 @@ import structlog
 from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
-from streams.agreement import agreed
+from streams.agreement import settled
 from streams.call import CallDetector, LiveCall
 from streams.events import (
     Alert,
@@ -307,11 +307,10 @@ class LocalRunner:
         self._post([replace(transcript, text=self._redact(transcript.text))])
         before = call.hypotheses.get(transcript.utterance_id, "")
         call.hypotheses[transcript.utterance_id] = transcript.text
-        stable = agreed(before, transcript.text)
-        if not stable:
-            return
-        settled = replace(transcript, text=stable, end_ms=transcript.time_of(len(stable)))
-        self._raise(call.live, call.live.detector.on_event(settled), recognised)
+        certain = settled(before, transcript.text)
+        if certain:
+            detections = call.live.detector.on_event(replace(transcript, settled=certain))
+            self._raise(call.live, detections, recognised)
 
     def _on_final(self, recognised: Recognised) -> None:
         call = self._calls.get(recognised.transcript.call_id)

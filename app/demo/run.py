@@ -140,6 +140,8 @@ class Supervisor:
     cookie: str
     alerts: dict[str, list[tuple[float, Alert]]] = field(default_factory=dict)
     finals: dict[str, list[tuple[float, Published]]] = field(default_factory=dict)
+    withdrawn: set[str] = field(default_factory=set)
+    """Alerts that were raised while somebody spoke and taken back when the sentence had ended."""
     ended: set[str] = field(default_factory=set)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     """Set with every event."""
@@ -164,6 +166,9 @@ class Supervisor:
         call_id = event.call_id or ""
         if event.type == "alert.raised" and isinstance(event.alert, Alert):
             self.alerts.setdefault(call_id, []).append((now, event.alert))
+        elif event.type == "alert.updated" and isinstance(event.alert, Alert):
+            taken_back = event.alert.state == "withdrawn"
+            (self.withdrawn.add if taken_back else self.withdrawn.discard)(event.alert.id)
         elif event.type == "utterance.final":
             self.finals.setdefault(call_id, []).append((now, event))
         elif event.type == "call.ended":
@@ -184,8 +189,16 @@ class Outcome:
     ids: dict[str, str]
     """Call name → call id."""
 
-    def alerts(self) -> dict[str, Sequence[Alert]]:
+    def shown(self) -> dict[str, list[Alert]]:
+        """Every alert that a supervisor saw, by call name."""
         return {name: [a for _, a in self.supervisor.alerts.get(i, [])] for name, i in self.ids.items()}
+
+    def alerts(self) -> dict[str, Sequence[Alert]]:
+        """Those that were not taken back."""
+        return {
+            name: [a for a in alerts if a.id not in self.supervisor.withdrawn]
+            for name, alerts in self.shown().items()
+        }
 
     def totals_ms(self) -> list[float]:
         """``latency_ms.total`` of every alert, as the server measured it."""

@@ -130,14 +130,14 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 def _judge(console: Console, outcome: run.Outcome, report: Path | None) -> None:
-    alerts = outcome.alerts()
+    alerts, shown = outcome.alerts(), outcome.shown()
     scored = truth.score(outcome.calls, alerts)
     everything = truth.score(outcome.calls, alerts, families=("",))
     _table(console, outcome, everything)
     totals, heard = outcome.totals_ms(), outcome.heard_s(scored)
     clean = [c.name for c in outcome.calls if not any(e.rule.startswith("redline.") for e in c.expected)]
     false_redlines = [
-        (name, a.rule_id) for name in clean for a in alerts[name] if a.rule_id.startswith("redline.")
+        (name, a.rule_id) for name in clean for a in shown[name] if a.rule_id.startswith("redline.")
     ]
     missing_critical = [
         e for e in scored.missed if e.rule.startswith("redline.") or e.rule == "signal.self_harm"
@@ -150,6 +150,7 @@ def _judge(console: Console, outcome: run.Outcome, report: Path | None) -> None:
         "hit": len(scored.hit),
         "missed": [f"{e.call}: {e.rule}" for e in scored.missed],
         "unexpected": [f"{name}: {a.rule_id}" for name, a in scored.unexpected],
+        "withdrawn": [f"{name}: {a.rule_id}" for name in shown for a in shown[name] if a not in alerts[name]],
         "false_redlines_on_clean_calls": len(false_redlines),
         "total_ms": {f"p{p}": _round(percentile(totals, p / 100), 0) for p in (50, 95, 99)},
         "phrase_end_to_socket_s": {f"p{p}": _round(percentile(heard, p / 100), 2) for p in (50, 95, 99)},

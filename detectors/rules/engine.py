@@ -101,12 +101,17 @@ class RuleDetector:
 
     def _on_transcript(self, transcript: Transcript) -> list[Detection]:
         tail = self._tail(transcript)
-        turn = self._ready(transcript, tail)
-        before = self._turns
-        self._turns = [*before, turn]
-        found = self._judge(turn) if turn.normal.text else []
         if not transcript.final:
-            self._turns = before
+            found = self._hear(transcript, tail)
+            if transcript.settled is not None:
+                # What is settled must hold by itself, and what follows must not take it back.
+                held = {d.rule_id for d in found}
+                certain = msgspec.structs.replace(
+                    transcript,
+                    text=transcript.text[: transcript.settled],
+                    end_ms=transcript.time_of(transcript.settled),
+                )
+                found = [d for d in self._hear(certain, tail) if d.rule_id in held] if held else []
             known = self._state.provisional.setdefault(transcript.utterance_id, [])
             fresh = [d for d in found if all(d.rule_id != k.rule_id for k in known)]
             fresh = [d for d in fresh if self._admit(d)]
@@ -114,6 +119,9 @@ class RuleDetector:
             if not known:
                 del self._state.provisional[transcript.utterance_id]
             return fresh
+        turn = self._ready(transcript, tail)
+        self._turns = [*self._turns, turn]
+        found = self._judge(turn) if turn.normal.text else []
         self._state.turns.append(_Past(transcript, tail))
         if len(self._turns) > _KEPT_TURNS:
             del self._turns[0], self._state.turns[0]
@@ -126,6 +134,14 @@ class RuleDetector:
         already = {d.rule_id for d in raised}
         news = [d for d in found if d not in raised]
         return withdrawn + [d for d in news if d.rule_id in already or self._admit(d)]
+
+    def _hear(self, partial: Transcript, tail: str) -> list[Detection]:
+        """What a partial transcript would raise; the turns stay as they are."""
+        before, turn = self._turns, self._ready(partial, tail)
+        self._turns = [*before, turn]
+        found = self._judge(turn) if turn.normal.text else []
+        self._turns = before
+        return found
 
     def _tail(self, transcript: Transcript) -> str:
         for past in reversed(self._state.turns):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from detectors.panel import Panel
 from detectors.rules import Pack, parse_pack
 from streams.events import CallInfo, Channel, Detection, Transcript
@@ -148,3 +150,15 @@ def test_a_partial_that_the_final_does_not_bear_out_is_withdrawn() -> None:
 
 def test_nothing_said_raises_nothing() -> None:
     assert heard(pack("{phrase: [保]}"), said(""), said("😀"), said("。。。"), said("x" * 10_000)) == []
+
+
+def test_a_partial_raises_only_on_what_is_settled_and_not_against_what_follows() -> None:
+    rules = pack("{phrase: [保本保息]}", more=", cooldown: 5, unless: {regex: 骗子}")
+    text = "都说保本保息的都是骗子"
+    settled = msgspec.structs.replace(said(text, final=False), settled=7)
+    assert heard(rules, settled) == [], "the end of the sentence takes it back"
+    harmless = msgspec.structs.replace(said("我们保本保息请放心买", final=False), settled=6)
+    (early,) = heard(rules, harmless)
+    assert early.evidence.text == "我们保本保息"
+    unsettled = msgspec.structs.replace(said("我们保本保息请放心买", final=False), settled=5)
+    assert heard(rules, unsettled) == []
