@@ -19,7 +19,7 @@ SHARE = 0.5
 """Of the characters up to there, at least so many must have a partner in the reading before."""
 BEHIND = 2
 """Characters that must follow even what two readings agree on: the speaker may yet take it back."""
-ALONE = 6
+ALONE = 4
 """Characters that must follow where only one reading has it: about a second of speech."""
 
 

@@ -100,7 +100,7 @@ class RuleDetector:
         return Turn(transcript, tail, self._pack.lexicon, self._pack.patterns)
 
     def _on_transcript(self, transcript: Transcript) -> list[Detection]:
-        tail = self._tail(transcript)
+        tail, joined = self._tail(transcript)
         if not transcript.final:
             found = self._hear(transcript, tail)
             if transcript.settled is not None:
@@ -112,6 +112,7 @@ class RuleDetector:
                     end_ms=transcript.time_of(transcript.settled),
                 )
                 found = [d for d in self._hear(certain, tail) if d.rule_id in held] if held else []
+            found = [d for d in found if not self._said_before(d, joined)]
             known = self._state.provisional.setdefault(transcript.utterance_id, [])
             fresh = [d for d in found if all(d.rule_id != k.rule_id for k in known)]
             fresh = [d for d in fresh if self._admit(d)]
@@ -122,6 +123,7 @@ class RuleDetector:
         turn = self._ready(transcript, tail)
         self._turns = [*self._turns, turn]
         found = self._judge(turn) if turn.normal.text else []
+        found = [d for d in found if not self._said_before(d, joined)]
         self._state.turns.append(_Past(transcript, tail))
         if len(self._turns) > _KEPT_TURNS:
             del self._turns[0], self._state.turns[0]
@@ -143,17 +145,25 @@ class RuleDetector:
         self._turns = before
         return found
 
-    def _tail(self, transcript: Transcript) -> str:
+    def _said_before(self, detection: Detection, joined: int | None) -> bool:
+        """Whether it only continues, across the joint, what the utterance anchored at ``joined`` raised."""
+        spans = detection.evidence.spans
+        across = bool(spans) and min(a for a, _ in spans) == 0
+        return across and joined is not None and joined in self._state.fired.get(detection.rule_id, ())
+
+    def _tail(self, transcript: Transcript) -> tuple[str, int | None]:
+        """The end of what the same speaker said right before, and that utterance's anchor."""
         for past in reversed(self._state.turns):
             before = past.transcript
             if before.role != transcript.role:
                 continue
             gap = transcript.start_ms - before.end_ms
             if before.start_ms >= transcript.start_ms or gap > _JOINT_MS:
-                return ""
+                return "", None
             tail = before.text[-_TAIL:]
-            return tail.rstrip("。.,， ") + ("" if gap <= _SEAMLESS_MS else "，")
-        return ""
+            joint = "" if gap <= _SEAMLESS_MS else "，"
+            return tail.rstrip("。.,， ") + joint, before.start_ms
+        return "", None
 
     def _judge(self, turn: Turn) -> list[Detection]:
         detections: list[Detection] = []

@@ -162,3 +162,12 @@ def test_a_partial_raises_only_on_what_is_settled_and_not_against_what_follows()
     assert early.evidence.text == "我们保本保息"
     unsettled = msgspec.structs.replace(said("我们保本保息请放心买", final=False), settled=5)
     assert heard(rules, unsettled) == []
+
+
+def test_a_phrase_that_goes_on_across_the_cut_is_not_raised_a_second_time() -> None:
+    rules = pack("{regex: '密码.{0,8}验证'}", more=", cooldown: 1")
+    whole = said("请说一下密码我好验证", start=1000, end=4000)
+    rest = said("验证一下", start=4300, end=6000)
+    assert len(heard(rules, whole, rest)) == 1
+    first, second = said("请说一下密码", start=1000, end=4000), said("我好验证", start=4300, end=6000)
+    assert len(heard(rules, first, second)) == 1, "neither half raises alone: the joint does"
