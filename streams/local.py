@@ -92,8 +92,8 @@ class _Open:
     drained: asyncio.Event
     """Set while the model owes this call nothing."""
     partials: int = 0
-    hypotheses: dict[str, str] = field(default_factory=dict)
-    """The last partial text of each utterance that is still being said."""
+    hypotheses: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """The last partial text of each utterance that is still being said, and how much of it is settled."""
     answers: dict[str, Recognised] = field(default_factory=dict)
     """Those that wait for the one before them on their channel."""
     finished_ms: dict[Channel, int] = field(default_factory=dict)
@@ -118,6 +118,9 @@ class LocalRunner:
     TICK_S = 0.1
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
+    PARTIAL_CONFIDENCE = 0.6
+    """Below it a partial is shown but settles nothing: a model that guesses falls back on its prompt, which
+    is full of the very phrases that rules look for."""
     LONGEST_PARTIAL_MS = 10_000
     DRAIN_TIMEOUT_S = 60.0
     UNPACED_JOBS = 8
@@ -285,7 +288,8 @@ class LocalRunner:
                 call.finished_ms[item.channel] = item.end_ms
                 self._recogniser.submit(item, call.prompt, live=call.paced)
             elif self._wants(call, item):
-                self._recogniser.submit(item, call.prompt, live=call.paced)
+                text, certain = call.hypotheses.get(item.utterance_id, ("", 0))
+                self._recogniser.submit(item, call.prompt, live=call.paced, prefix=text[:certain])
 
     def _wants(self, call: _Open, partial: Utterance) -> bool:
         call.partials += 1
@@ -305,9 +309,10 @@ class LocalRunner:
         if call is None or transcript.start_ms < call.finished_ms.get(transcript.role, -1):
             return
         self._post([replace(transcript, text=self._redact(transcript.text))])
-        before = call.hypotheses.get(transcript.utterance_id, "")
-        call.hypotheses[transcript.utterance_id] = transcript.text
-        certain = settled(before, transcript.text)
+        before, _ = call.hypotheses.get(transcript.utterance_id, ("", 0))
+        believed = (transcript.confidence or 0.0) >= self.PARTIAL_CONFIDENCE
+        certain = settled(before, transcript.text) if believed else 0
+        call.hypotheses[transcript.utterance_id] = (transcript.text, certain)
         if certain:
             detections = call.live.detector.on_event(replace(transcript, settled=certain))
             self._raise(call.live, detections, recognised)

@@ -21,7 +21,15 @@ from streams.batching import FINALS, Batch, Job, Kind, Scheduler, Shape
 from streams.degrade import Degradation
 from streams.events import Transcript, Utterance
 from streams.guards import Reading, rejected, suspicious
-from streams.transcribe import FULL_WINDOW, RETRY_WINDOW, Prompt, Request, Transcriber, window_for
+from streams.transcribe import (
+    FULL_WINDOW,
+    RETRY_WINDOW,
+    Prompt,
+    Request,
+    Transcriber,
+    partial_window_for,
+    window_for,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +66,7 @@ class _Task:
     utterance: Utterance
     prompt: Prompt
     cut_s: float
+    prefix: str = ""
     first: Reading | None = None
     """Of the short window, when this is a retry."""
     asr_s: float = 0.0
@@ -101,17 +110,18 @@ class Recogniser:
             self._prompts[text] = self._transcriber.prompt(text)
         return self._prompts[text]
 
-    def submit(self, utterance: Utterance, prompt: Prompt, live: bool) -> None:
+    def submit(self, utterance: Utterance, prompt: Prompt, live: bool, prefix: str = "") -> None:
         """Queue an utterance; the answer comes to ``on_final`` or, perhaps, ``on_partial``.
 
-        ``live``: somebody waits for it; a recording that is replayed gives way.
+        ``live``: somebody waits for it; a recording that is replayed gives way. ``prefix``: what a partial
+        is known to begin with.
         """
         now = self._clock()
         kind = Kind.PARTIAL
         if utterance.final:
             SPEECH.inc(utterance.duration_ms / 1000)
             kind = Kind.FINAL if live else Kind.BACKGROUND
-        self._queue(_Task(utterance, prompt, now), kind, now)
+        self._queue(_Task(utterance, prompt, now, prefix), kind, now)
         self._dispatch()
 
     async def ready(self, most_waiting: int) -> None:
@@ -132,7 +142,8 @@ class Recogniser:
 
     def _queue(self, task: _Task, kind: Kind, now: float) -> None:
         utterance = task.utterance
-        frames = window_for(utterance.duration_ms / 1000)
+        seconds = utterance.duration_ms / 1000
+        frames = partial_window_for(seconds) if kind is Kind.PARTIAL else window_for(seconds)
         if kind is Kind.RETRY:
             frames = RETRY_WINDOW if frames < RETRY_WINDOW else FULL_WINDOW
         shape = Shape(frames, len(task.prompt.tokens))
@@ -189,7 +200,7 @@ class Recogniser:
 
     async def _read(self, tasks: list[_Task], shape: Shape) -> list[Reading | None]:
         """Readings in order; ``None`` where the model failed. A batch that fails is tried job by job."""
-        requests = [Request(task.utterance.pcm, task.prompt) for task in tasks]
+        requests = [Request(task.utterance.pcm, task.prompt, task.prefix) for task in tasks]
         loop = asyncio.get_running_loop()
         try:
             work = loop.run_in_executor(self._pool, self._transcriber.transcribe, requests, shape.frames)

@@ -25,6 +25,8 @@ FRAMES_PER_SECOND = 100
 FULL_WINDOW = 3000
 WINDOWS = (250, 500, 750, 1000, 1250, 1500, FULL_WINDOW)
 """Mel frames. A clip goes into the smallest that holds it and ``MARGIN`` more."""
+PARTIAL_STEP = 125
+"""Mel frames. Partials are many and rarely share a batch: a closer fit saves a fifth of the encoder."""
 RETRY_WINDOW = 1500
 """A reading that is doubted goes again in a window at least this large. Loops are nearly as rare in it as in
 the full one, at a third of the cost."""
@@ -45,6 +47,8 @@ class Request:
     pcm: bytes
     """Signed 16-bit little-endian mono at ``SAMPLE_RATE``, at most 30 s."""
     prompt: Prompt
+    prefix: str = ""
+    """What the clip is known to begin with: the model goes on from there. Only for partials."""
 
     @property
     def seconds(self) -> float:
@@ -78,6 +82,12 @@ def window_for(seconds: float) -> int:
     """The window, in mel frames, for a clip of this length."""
     needed = math.ceil(seconds * FRAMES_PER_SECOND) + MARGIN
     return next((w for w in WINDOWS if w >= needed), FULL_WINDOW)
+
+
+def partial_window_for(seconds: float) -> int:
+    """The window, in mel frames, for a partial of this length."""
+    needed = math.ceil(seconds * FRAMES_PER_SECOND) + MARGIN
+    return min(FULL_WINDOW, -(-needed // PARTIAL_STEP) * PARTIAL_STEP)
 
 
 class WhisperTranscriber:
@@ -158,8 +168,10 @@ class WhisperTranscriber:
         tokenizer = self._tokenizer
         features = np.stack([self._features(request.pcm, frames) for request in requests])
         start = [tokenizer.sot, tokenizer.language, tokenizer.transcribe, tokenizer.no_timestamps]
+        prefixes = [tokenizer.encode(r.prefix) if r.prefix else [] for r in requests]
         prompts = [
-            ([tokenizer.sot_prev, *r.prompt.tokens] if r.prompt.tokens else []) + start for r in requests
+            ([tokenizer.sot_prev, *r.prompt.tokens] if r.prompt.tokens else []) + start + prefix
+            for r, prefix in zip(requests, prefixes, strict=True)
         ]
         longest = max(r.seconds for r in requests)
         room = 10 + math.ceil(longest * self.MOST_TOKENS_PER_SECOND)
@@ -167,14 +179,17 @@ class WhisperTranscriber:
             self._storage.from_array(features),
             prompts,
             beam_size=1,
-            max_length=min(self.MOST_TOKENS, len(prompts[0]) + room),
+            max_length=min(self.MOST_TOKENS, max(map(len, prompts)) + room),
             return_scores=True,
             return_no_speech_prob=True,
             repetition_penalty=1.1,
             suppress_blank=True,
             suppress_tokens=self._suppress,
         )
-        return [self._reading(result, request) for result, request in zip(results, requests, strict=True)]
+        return [
+            self._reading(result, request, len(prefix))
+            for result, request, prefix in zip(results, requests, prefixes, strict=True)
+        ]
 
     def _features(self, pcm: bytes, frames: int) -> npt.NDArray[np.float32]:
         """Log-mel of the clip and of the digital silence behind it: float32, shape (mels, frames)."""
@@ -184,13 +199,14 @@ class WhisperTranscriber:
         mel: npt.NDArray[np.float32] = self._extractor(samples, padding=0)[:, :frames]
         return mel
 
-    def _reading(self, result: Any, request: Request) -> Reading:
+    def _reading(self, result: Any, request: Request, given: int) -> Reading:
         tokens = [t for t in result.sequences_ids[0] if t < self._tokenizer.eot]
         text = without_loops(self._simplified.convert(self._tokenizer.decode(tokens).strip()))
         return Reading(
             text=text,
             tokens=len(tokens),
-            log_probability=float(result.scores[0]),
+            # The score is a mean over all tokens; those that were given cost nothing.
+            log_probability=float(result.scores[0]) * len(tokens) / max(1, len(tokens) - given),
             no_speech=float(result.no_speech_prob),
             seconds=request.seconds,
         )
