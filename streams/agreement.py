@@ -22,6 +22,16 @@ BEHIND = 2
 ALONE = 4
 """Characters that must follow where only one reading has it: about a second of speech."""
 
+LED = 12
+"""Characters that must follow before the model is led by a beginning and no longer reads it anew: about three
+seconds in which a later reading, with more to go by, may still correct it."""
+
+
+def led(now: str, certain: int) -> str:
+    """What the next reading may take for granted; ``certain`` characters of this one are settled."""
+    places = [index for index, character in enumerate(now[:certain]) if _counts(character)]
+    return now[: places[-LED]] if len(places) > LED else ""
+
 
 def settled(before: str, now: str) -> int:
     """How many characters from the start of ``now`` will hardly change any more."""

@@ -26,7 +26,7 @@ import structlog
 from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
-from streams.agreement import settled
+from streams.agreement import led, settled
 from streams.call import CallDetector, LiveCall
 from streams.events import (
     Alert,
@@ -290,7 +290,7 @@ class LocalRunner:
                 self._recogniser.submit(item, call.prompt, live=call.paced)
             elif self._wants(call, item):
                 text, certain = call.hypotheses.get(item.utterance_id, ("", 0))
-                self._recogniser.submit(item, call.prompt, live=call.paced, prefix=text[:certain])
+                self._recogniser.submit(item, call.prompt, live=call.paced, prefix=led(text, certain))
 
     def _wants(self, call: _Open, partial: Utterance) -> bool:
         call.partials += 1
@@ -311,7 +311,7 @@ class LocalRunner:
             return
         self._post([replace(transcript, text=self._redact(transcript.text))])
         before, known = call.hypotheses.get(transcript.utterance_id, ("", 0))
-        least = self.LED_CONFIDENCE if known else self.PARTIAL_CONFIDENCE
+        least = self.LED_CONFIDENCE if led(before, known) else self.PARTIAL_CONFIDENCE
         believed = (transcript.confidence or 0.0) >= least
         certain = settled(before, transcript.text) if believed else 0
         call.hypotheses[transcript.utterance_id] = (transcript.text, certain)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.agreement import ALONE, BEHIND, settled
+from streams.agreement import ALONE, BEHIND, LED, led, settled
 
 
 def kept(before, now):
@@ -48,3 +48,11 @@ def test_it_is_within_the_newer_reading(before, now):
 @given(st.text(alphabet="保本收益您好转账", min_size=3, max_size=30))
 def test_two_equal_readings_settle_all_but_the_end(text):
     assert settled(text, text) == len(text) - BEHIND
+
+
+def test_the_model_is_led_only_by_what_later_readings_had_time_to_correct():
+    text = "我推荐您买这一款，保本保收益绝对不会亏的"
+    assert LED == 12
+    assert led(text, len(text)) == "我推荐您买这一"
+    assert led(text, 8) == ""
+    assert led("", 0) == ""
