@@ -19,8 +19,8 @@ SHARE = 0.5
 """Of the characters up to there, at least so many must have a partner in the reading before."""
 BEHIND = 2
 """Characters that must follow even what two readings agree on: the speaker may yet take it back."""
-ALONE = 4
-"""Characters that must follow where only one reading has it: about a second of speech."""
+ALONE = 3
+"""Characters that must follow where only one reading has it: about three quarters of a second."""
 
 LED = 12
 """Characters that must follow before the model is led by a beginning and no longer reads it anew: about three
@@ -33,10 +33,13 @@ def led(now: str, certain: int) -> str:
     return now[: places[-LED]] if len(places) > LED else ""
 
 
-def settled(before: str, now: str) -> int:
-    """How many characters from the start of ``now`` will hardly change any more."""
+def settled(before: str, now: str, alone: bool = True) -> int:
+    """How many characters from the start of ``now`` will hardly change any more.
+
+    ``alone``: whether this reading is good enough to be believed without the one before it.
+    """
     places = [index for index, character in enumerate(now) if _counts(character)]
-    count = max(_agreed(before, now, places) - BEHIND, len(places) - ALONE, 0)
+    count = max(_agreed(before, now, places) - BEHIND, len(places) - ALONE if alone else 0, 0)
     return places[count - 1] + 1 if count else 0
 
 
