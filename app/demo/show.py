@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -118,7 +119,9 @@ def _forever(
     try:
         while True:
             asyncio.run(run.play_all(address, token, account, calls, at_once, on_event=tell))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # A second Ctrl-C must not interrupt the server's orderly end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         console.print("\nstopping …")
 
 
@@ -126,7 +129,7 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     """Nearest-rank percentile of sorted ``values``; ``None`` when there are none."""
     if not values:
         return None
-    return values[min(len(values) - 1, max(0, -(-int(share * len(values) * 1000) // 1000) - 1))]
+    return values[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def _judge(console: Console, outcome: run.Outcome, report: Path | None) -> None:
