@@ -19,27 +19,14 @@ SHARE = 0.5
 """Of the characters up to there, at least so many must have a partner in the reading before."""
 BEHIND = 2
 """Characters that must follow even what two readings agree on: the speaker may yet take it back."""
-ALONE = 3
-"""Characters that must follow where only one reading has it: about three quarters of a second."""
-
-LED = 12
-"""Characters that must follow before the model is led by a beginning and no longer reads it anew: about three
-seconds in which a later reading, with more to go by, may still correct it."""
+ALONE = 4
+"""Characters that must follow where only one reading has it: about a second of speech."""
 
 
-def led(now: str, certain: int) -> str:
-    """What the next reading may take for granted; ``certain`` characters of this one are settled."""
-    places = [index for index, character in enumerate(now[:certain]) if _counts(character)]
-    return now[: places[-LED]] if len(places) > LED else ""
-
-
-def settled(before: str, now: str, alone: bool = True) -> int:
-    """How many characters from the start of ``now`` will hardly change any more.
-
-    ``alone``: whether this reading is good enough to be believed without the one before it.
-    """
+def settled(before: str, now: str) -> int:
+    """How many characters from the start of ``now`` will hardly change any more."""
     places = [index for index, character in enumerate(now) if _counts(character)]
-    count = max(_agreed(before, now, places) - BEHIND, len(places) - ALONE if alone else 0, 0)
+    count = max(_agreed(before, now, places) - BEHIND, len(places) - ALONE, 0)
     return places[count - 1] + 1 if count else 0
 
 

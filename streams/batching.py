@@ -165,14 +165,14 @@ class Scheduler(Generic[Payload]):
     def next_batch(self, now_s: float, last_worker: bool = False) -> Batch[Payload] | None:
         """The batch that a free worker should take now; ``None`` when nothing waits that it may take.
 
-        ``last_worker``: all others are busy, at least one of them with a partial or a retry. The last
-        worker then leaves further ones alone until their deadline has passed, so that a final does not
-        find every worker taken by what matters less.
+        ``last_worker``: all others are busy, at least one of them with a retry. Its window takes several
+        times as long as a short one: the last worker leaves further retries alone until their deadline has
+        passed, so that a final never finds every worker in one.
         """
         may = [
             job
             for job in self._jobs
-            if not (last_worker and job.kind in (Kind.PARTIAL, Kind.RETRY) and now_s < job.deadline_s)
+            if not (last_worker and job.kind is Kind.RETRY and now_s < job.deadline_s)
         ]
         if not may:
             return None

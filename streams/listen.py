@@ -43,8 +43,8 @@ class Endpointing:
     hangover: tuple[tuple[int, int], ...] = ((0, 512), (2_000, 416), (4_000, 288), (6_000, 192))
     """(utterance at least this long, silence that ends it). The last step is the soft cut."""
     longest: int = 15_000
-    first_partial: int = 1_000
-    partial_every: int = 850
+    first_partial: int = 900
+    partial_every: int = 650
 
     def hangover_at(self, length_ms: int) -> int:
         return next(silence for least, silence in reversed(self.hangover) if length_ms >= least)

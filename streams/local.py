@@ -26,7 +26,7 @@ import structlog
 from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
-from streams.agreement import led, settled
+from streams.agreement import settled
 from streams.call import CallDetector, LiveCall
 from streams.events import (
     Alert,
@@ -118,9 +118,10 @@ class LocalRunner:
     TICK_S = 0.1
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
-    PARTIAL_CONFIDENCE, LEAST_CONFIDENCE = 0.6, 0.45
-    """A partial below the first settles only what the one before it bears out, below the second nothing: a
-    model that guesses falls back on its prompt, which is full of the very phrases that rules look for."""
+    PARTIAL_CONFIDENCE, LED_CONFIDENCE = 0.6, 0.45
+    """Below the first a partial is shown but settles nothing: a model that guesses falls back on its prompt,
+    which is full of the very phrases that rules look for. A reading that was led by a settled beginning is
+    judged by its few new tokens alone, of which the last is always uncertain: the second is for those."""
     LONGEST_PARTIAL_MS = 10_000
     DRAIN_TIMEOUT_S = 60.0
     UNPACED_JOBS = 8
@@ -289,7 +290,7 @@ class LocalRunner:
                 self._recogniser.submit(item, call.prompt, live=call.paced)
             elif self._wants(call, item):
                 text, certain = call.hypotheses.get(item.utterance_id, ("", 0))
-                self._recogniser.submit(item, call.prompt, live=call.paced, prefix=led(text, certain))
+                self._recogniser.submit(item, call.prompt, live=call.paced, prefix=text[:certain])
 
     def _wants(self, call: _Open, partial: Utterance) -> bool:
         call.partials += 1
@@ -309,11 +310,10 @@ class LocalRunner:
         if call is None or transcript.start_ms < call.finished_ms.get(transcript.role, -1):
             return
         self._post([replace(transcript, text=self._redact(transcript.text))])
-        before, _ = call.hypotheses.get(transcript.utterance_id, ("", 0))
-        confidence = transcript.confidence or 0.0
-        certain = 0
-        if confidence >= self.LEAST_CONFIDENCE:
-            certain = settled(before, transcript.text, alone=confidence >= self.PARTIAL_CONFIDENCE)
+        before, known = call.hypotheses.get(transcript.utterance_id, ("", 0))
+        least = self.LED_CONFIDENCE if known else self.PARTIAL_CONFIDENCE
+        believed = (transcript.confidence or 0.0) >= least
+        certain = settled(before, transcript.text) if believed else 0
         call.hypotheses[transcript.utterance_id] = (transcript.text, certain)
         if certain:
             detections = call.live.detector.on_event(replace(transcript, settled=certain))

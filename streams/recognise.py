@@ -98,8 +98,8 @@ class Recogniser:
         self.degradation = Degradation()
         self._prompts: dict[str, Prompt] = {}
         self._free = transcriber.workers
-        self._lesser = 0
-        """Workers that are busy with partials or retries."""
+        self._retrying = 0
+        """Workers that are busy with a retry."""
         self._pool = ThreadPoolExecutor(transcriber.workers, thread_name_prefix="model")
         self._running: set[asyncio.Task[None]] = set()
         self._eased = asyncio.Event()
@@ -154,12 +154,12 @@ class Recogniser:
 
     def _dispatch(self) -> None:
         while self._free:
-            last = self._free == 1 and self._lesser > 0
+            last = self._free == 1 and self._retrying > 0
             batch = self._scheduler.next_batch(self._clock(), last_worker=last)
             if batch is None:
                 break
             self._free -= 1
-            self._lesser += batch.jobs[0].kind in (Kind.PARTIAL, Kind.RETRY)
+            self._retrying += batch.jobs[0].kind is Kind.RETRY
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -172,7 +172,7 @@ class Recogniser:
             readings = await self._read([job.payload for job in batch.jobs], batch.shape)
         finally:
             self._free += 1
-            self._lesser -= batch.jobs[0].kind in (Kind.PARTIAL, Kind.RETRY)
+            self._retrying -= batch.jobs[0].kind is Kind.RETRY
             self._eased.set()
         seconds = self._clock() - started
         self._scheduler.cost.learn(batch.shape, len(batch.jobs), seconds)

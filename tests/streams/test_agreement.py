@@ -1,33 +1,33 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.agreement import ALONE, BEHIND, LED, led, settled
+from streams.agreement import ALONE, BEHIND, settled
 
 
-def kept(before, now, alone=True):
-    return now[: settled(before, now, alone)]
+def kept(before, now):
+    return now[: settled(before, now)]
 
 
 def test_what_two_readings_agree_on_is_settled_but_for_the_last_two_characters():
-    assert kept("我推荐您买这一款", "我推荐您买这一款保本", alone=False) == "我推荐您买这"
+    assert kept("我推荐您买这一款", "我推荐您买这一款保本") == "我推荐您买这"
     assert BEHIND == 2
 
 
 def test_a_word_that_changes_is_not_settled():
-    assert kept("我推荐您卖", "我推荐您买", alone=False) == "我推"
+    assert kept("我推荐您卖", "我推荐您买") == "我推"
 
 
 def test_a_first_syllable_that_changes_each_time_does_not_spoil_the_rest():
-    assert kept("以我推荐您买这一款宝", "一我推荐您买这一款保本", alone=False) == "一我推荐您买这"
+    assert kept("以我推荐您买这一款宝", "一我推荐您买这一款保本") == "一我推荐您买这"
 
 
-def test_one_reading_alone_settles_what_is_three_characters_old():
-    assert kept("", "一二三四五六七八九十") == "一二三四五六七"
-    assert ALONE == 3
+def test_one_reading_alone_settles_what_is_more_than_a_second_old():
+    assert kept("", "一二三四五六七八九十") == "一二三四五六"
+    assert ALONE == 4
 
 
 def test_two_readings_that_share_a_few_characters_by_chance_settle_nothing():
-    assert kept("今天天气不错我们走", "另外一句我们走", alone=False) == ""
+    assert kept("今天天气不错我们走", "另外一句我们走") == "另外一"
 
 
 def test_punctuation_need_not_agree_and_does_not_count():
@@ -48,11 +48,3 @@ def test_it_is_within_the_newer_reading(before, now):
 @given(st.text(alphabet="保本收益您好转账", min_size=3, max_size=30))
 def test_two_equal_readings_settle_all_but_the_end(text):
     assert settled(text, text) == len(text) - BEHIND
-
-
-def test_the_model_is_led_only_by_what_later_readings_had_time_to_correct():
-    text = "我推荐您买这一款，保本保收益绝对不会亏的"
-    assert LED == 12
-    assert led(text, len(text)) == "我推荐您买这一"
-    assert led(text, 8) == ""
-    assert led("", 0) == ""
