@@ -19,7 +19,7 @@ from app.errors import DutingError
 from app.ingest import twilio
 from app.outlet import LocalOutlet
 from app.recorder import Recorders
-from app.settings import Settings
+from app.settings import Settings, prepare_processor
 from app.store import Store
 from detectors.panel import Panel
 from detectors.privacy import redact
@@ -121,6 +121,7 @@ def rules(path: Path | None) -> Pack:
 def model(settings: Settings, progress: Progress) -> WhisperTranscriber:
     """The one speech model, verified, loaded and warm."""
     folder = models.resolve(settings, progress)
+    prepare_processor()
     transcriber = WhisperTranscriber(
         folder,
         device=settings.device,

@@ -27,6 +27,7 @@ from streams.transcribe import (
     Prompt,
     Request,
     Transcriber,
+    give_way,
     partial_window_for,
     window_for,
 )
@@ -100,7 +101,7 @@ class Recogniser:
         self._free = transcriber.workers
         self._retrying = 0
         """Workers that are busy with a retry."""
-        self._pool = ThreadPoolExecutor(transcriber.workers, thread_name_prefix="model")
+        self._pool = ThreadPoolExecutor(transcriber.workers, thread_name_prefix="model", initializer=give_way)
         self._running: set[asyncio.Task[None]] = set()
         self._eased = asyncio.Event()
         """Set whenever a batch is done."""

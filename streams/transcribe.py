@@ -8,18 +8,26 @@ workers, because CTranslate2 runs each call on a worker of its own and releases 
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from streams.events import SAMPLE_RATE
 from streams.guards import Reading, without_loops
+from streams.vocabulary import NotSlim, SlimModel, slim
+
+log = structlog.get_logger(__name__)
 
 FRAMES_PER_SECOND = 100
 FULL_WINDOW = 3000
@@ -90,6 +98,31 @@ def partial_window_for(seconds: float) -> int:
     return min(FULL_WINDOW, -(-needed // PARTIAL_STEP) * PARTIAL_STEP)
 
 
+def give_way() -> None:
+    """Lower the calling thread's priority: the model takes what hearing the calls leaves of the processor.
+
+    Audio that waits in a socket delays every call a little, and there is always another batch to compute.
+    """
+    if sys.platform == "linux":
+        # On Linux a priority belongs to a thread, whatever the name of the constant.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+def keep_memory() -> None:
+    """Keep glibc from giving the memory of every batch back to the system, only to ask for it again.
+
+    A tenth of the encoder's time went into pages that were cleared for it (``mallopt(3)``: M_MMAP_THRESHOLD,
+    M_TRIM_THRESHOLD). What is kept is the memory of the largest batch.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return  # not glibc
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt(mmap_threshold, 32 << 20)
+    mallopt(trim_threshold, 1 << 30)
+
+
 class WhisperTranscriber:
     """Whisper on CTranslate2, greedy, without timestamps.
 
@@ -114,6 +147,7 @@ class WhisperTranscriber:
         compute_type: str = "default",
         workers: int | None = None,
         threads: int | None = None,
+        whole_vocabulary: bool = False,
     ) -> None:
         import ctranslate2
         from faster_whisper.feature_extractor import FeatureExtractor
@@ -132,24 +166,44 @@ class WhisperTranscriber:
         self.device = device
         self._workers = workers or (1 if device == "cuda" else cores)
         self.largest_batch = 32 if device == "cuda" else 4
-        self._model: Any = ctranslate2.models.Whisper(
-            str(folder),
-            device=device,
-            compute_type=compute_type,
-            inter_threads=self._workers,
-            intra_threads=threads or max(1, cores // self._workers),
-        )
+        spoken = None if whole_vocabulary else self._slim(folder)
+
+        def loaded() -> Any:
+            give_way()
+            return ctranslate2.models.Whisper(
+                str(folder),
+                files=spoken.files if spoken else None,
+                device=device,
+                compute_type=compute_type,
+                inter_threads=self._workers,
+                intra_threads=threads or max(1, cores // self._workers),
+            )
+
+        keep_memory()
+        # The engine's threads inherit the priority of the thread that makes them.
+        with ThreadPoolExecutor(1) as background:
+            self._model: Any = background.submit(loaded).result()
         self._storage = ctranslate2.StorageView
         self._extractor: Any = FeatureExtractor(feature_size=self._model.n_mels)
         self._tokenizer: Any = Tokenizer(
-            HfTokenizer.from_file(str(folder / "tokenizer.json")),
-            self._model.is_multilingual,
+            HfTokenizer.from_str(spoken.tokenizer)
+            if spoken
+            else HfTokenizer.from_file(str(folder / "tokenizer.json")),
+            True,
             task="transcribe",
             language=self.LANGUAGE,
         )
         self._simplified = OpenCC("t2s")
         # Sound tags, music notes and symbols are no speech: the list of openai/whisper's decoder.
         self._suppress = [-1, *self._tokenizer.non_speech_tokens]
+
+    @staticmethod
+    def _slim(folder: Path) -> SlimModel | None:
+        try:
+            return slim(folder)
+        except NotSlim as reason:
+            log.warning("model.whole_vocabulary", reason=str(reason))
+            return None
 
     @property
     def workers(self) -> int:

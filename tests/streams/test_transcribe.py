@@ -6,7 +6,14 @@ from app.media import open_recording
 from streams.events import SAMPLE_RATE
 from streams.guards import rejected, wordless
 from streams.testing import silence
-from streams.transcribe import FULL_WINDOW, WINDOWS, Request, partial_window_for, window_for
+from streams.transcribe import (
+    FULL_WINDOW,
+    WINDOWS,
+    Request,
+    WhisperTranscriber,
+    partial_window_for,
+    window_for,
+)
 
 
 def test_a_clip_goes_into_the_smallest_window_that_holds_it_and_a_margin():
@@ -53,6 +60,24 @@ def test_a_batch_reads_as_its_clips_do_one_by_one(whisper, short_call, turns):
     together = whisper.transcribe(requests, 500)
     alone = [whisper.transcribe([request], 500)[0] for request in requests]
     assert [r.text for r in together] == [r.text for r in alone]
+
+
+@pytest.mark.model
+def test_the_cut_down_vocabulary_reads_what_the_whole_one_reads(whisper, model_folder, short_call, turns):
+    from rapidfuzz.distance import Levenshtein
+
+    whole = WhisperTranscriber(model_folder, workers=1, threads=1, whole_vocabulary=True)
+    text = "以下是银行客服的普通话通话。"
+    apart = length = 0
+    for turn in turns:
+        pcm = clip(short_call, turn.role, turn.start - 0.2, turn.end + 0.2)
+        [slim], [full] = (
+            engine.transcribe([Request(pcm, engine.prompt(text))], 1500) for engine in (whisper, whole)
+        )
+        apart += Levenshtein.distance(wordless(slim.text), wordless(full.text))
+        length += len(wordless(full.text))
+    # Rounding of int8 moves a character here and there.
+    assert apart / length < 0.1
 
 
 @pytest.mark.model
