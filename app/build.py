@@ -24,6 +24,7 @@ from app.store import Store
 from detectors.panel import Panel
 from detectors.privacy import redact
 from detectors.rules import DEFAULT_PACK, Pack, PackError, load_pack
+from streams import silero
 from streams.events import CallInfo, OutletEvent, Published
 from streams.local import LocalRunner
 from streams.transcribe import Transcriber, WhisperTranscriber
@@ -90,6 +91,7 @@ def build(
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
     outlet = LocalOutlet(store, events_kept=settings.events_kept)
+    silero.network()  # read now: what is wrong with it is said before a call begins
     audio = Recorders(settings.recordings) if settings.keep_audio else None
 
     async def emit(events: Sequence[OutletEvent]) -> None:

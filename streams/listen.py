@@ -10,11 +10,12 @@ The rules, in the order in which they are asked, once per 32 ms window:
 * **Hard cut**: at ``longest`` the utterance is cut at the quietest window of its last third, and goes on
   as a new utterance without a break in the speech.
 * **Partial**: whenever the speech has grown by ``partial_every`` since the last one.
+
+How the audio is cut into frames changes nothing: windows are counted from the channel's first sample.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,9 +29,12 @@ from streams.events import (
     SpeechStopped,
     Utterance,
 )
-from streams.vad import WINDOW, WINDOW_MS, Vad
+from streams.silero import WINDOW
+from streams.vad import WINDOW_MS, Probabilities, Vad
 
 Heard = SpeechStarted | SpeechStopped | Utterance
+
+_NONE: Samples = np.zeros((0, WINDOW), np.int16)
 
 
 @dataclass(frozen=True)
@@ -50,23 +54,16 @@ class Endpointing:
         return next(silence for least, silence in reversed(self.hangover) if length_ms >= least)
 
 
-@dataclass(slots=True)
-class _Window:
-    start: int
-    """Sample index since media time 0."""
-    samples: Samples
-    probability: float
-    energy: float
-
-
 class Listener:
-    """Listens to one channel. Feed it frames in order; a jump in media time counts as silence."""
+    """Listens to one channel. Feed it frames in order; a jump in media time counts as silence.
+
+    ``push`` does all of it for one channel. For many channels, ``offer`` each its frames, have the
+    ``windows`` of all judged together (``vad.together``), and hand each its ``judged``.
+    """
 
     SPEECH, SILENCE = 0.5, 0.35
     """Silero's usual hysteresis: speech begins above the first and ends below the second."""
     ONSET, LOOKBACK = 6, 9
-    BLOCK = 3
-    """Windows judged at once (96 ms): half the cost of judging them singly, for 48 ms more on average."""
     FAINT = 1_000.0
     """A window with less than this share (−30 dB) of the loudest one's energy is not the same sound."""
     JUMP_MS = 40
@@ -76,145 +73,196 @@ class Listener:
     def __init__(
         self, call_id: str, channel: Channel, vad: Vad, endpointing: Endpointing | None = None
     ) -> None:
-        self.call_id, self.channel = call_id, channel
-        self._vad = vad
+        self.call_id, self.channel, self.vad = call_id, channel, vad
         self._rules = endpointing or Endpointing()
+        self._keep = self._rules.preroll // WINDOW_MS + 3 * self.LOOKBACK
+        """Windows that are held between utterances."""
         self._position = 0
-        """Sample index at which ``_rest`` begins."""
-        self._rest = np.zeros(0, np.int16)
-        self._before: deque[_Window] = deque(maxlen=self._rules.preroll // WINDOW_MS + 3 * self.LOOKBACK)
-        self._speech: list[_Window] = []
-        """The utterance in progress, pre-roll included; empty between utterances."""
+        """Sample index behind the last window that was judged."""
+        self._offered: list[Samples] = []
+        """Samples behind ``_position``, less than a window of them once they were judged."""
+        self._waiting = 0
+        """How many."""
+        self._early: list[Heard] = []
+        """Heard while frames were offered."""
+        # The windows held: the utterance in progress, pre-roll included, or what may become pre-roll. In
+        # parts, because a minute of silence is two thousand windows: no object is made for one.
+        self._start = 0
+        """Sample index of the first."""
+        self._pcm = bytearray()
+        self._probability: list[float] = []
+        self._energy: list[float] = []
+        self._speaking = False
         self._quiet = 0
-        """Windows of silence at the end of ``_speech``."""
+        """Windows of silence at the end of the utterance in progress."""
         self._partial_at = 0
         self._floor = 0
         """Sample index before which no new utterance may reach back."""
 
     @property
     def media_ms(self) -> int:
-        """How far this channel was heard."""
-        return self._ms(self._position + len(self._rest))
+        """How far this channel came."""
+        return self._ms(self._position + self._waiting)
 
     @property
     def speaking(self) -> bool:
-        return bool(self._speech)
+        return self._speaking
 
     def push(self, frame: AudioFrame) -> list[Heard]:
         """Take the next frame and return what was heard, in order of media time."""
-        out: list[Heard] = []
+        self.offer(frame)
+        windows = self.windows()
+        return self.judged(self.vad.probabilities(windows) if len(windows) else np.zeros(0, np.float32))
+
+    def offer(self, frame: AudioFrame) -> None:
+        """Take the next frame; ``windows`` then says what has to be judged."""
         jump = frame.media_ms - self.media_ms
         if jump > self.JUMP_MS:
-            fill = min(jump, self.LONGEST_FILL_MS) * SAMPLE_RATE // 1000
-            out += self._take(np.zeros(fill, np.int16))
+            self._add(np.zeros(min(jump, self.LONGEST_FILL_MS) * SAMPLE_RATE // 1000, np.int16))
             if jump > self.LONGEST_FILL_MS:
-                self._rest = np.zeros(0, np.int16)
-                self._before.clear()
-                self._position = frame.media_ms * SAMPLE_RATE // 1000
-        return out + self._take(np.frombuffer(frame.pcm, "<i2"))
+                self._early = self.judged(self.vad.probabilities(self.windows()))
+                self._offered, self._waiting = [], 0
+                self._forget(len(self._probability))
+                self._position = self._start = frame.media_ms * SAMPLE_RATE // 1000
+        self._add(np.frombuffer(frame.pcm, "<i2", len(frame.pcm) // 2))
+
+    def windows(self) -> Samples:
+        """What has to be judged: int16, shape (n, WINDOW); n may be 0."""
+        if len(self._offered) > 1:
+            self._offered = [np.concatenate(self._offered)]
+        whole = self._waiting // WINDOW * WINDOW
+        if not whole:
+            return _NONE
+        return self._offered[0][:whole].reshape(-1, WINDOW)
+
+    def judged(self, probabilities: Probabilities) -> list[Heard]:
+        """Take the probability of speech of each of ``windows()``; return what was heard."""
+        out, self._early = self._early, []
+        windows = self.windows()
+        if len(probabilities) != len(windows):
+            raise ValueError(f"expected {len(windows)} probabilities, got {len(probabilities)}")
+        if not len(windows):
+            return out
+        rest = self._offered[0][windows.size :].copy()
+        self._offered, self._waiting = [rest] if len(rest) else [], len(rest)
+        scaled = windows.astype(np.float32)
+        self._pcm += windows.astype("<i2", copy=False).tobytes()
+        first = len(self._probability)
+        self._probability += probabilities.tolist()
+        self._energy += (np.einsum("ij,ij->i", scaled, scaled) / WINDOW).tolist()
+        self._position += windows.size
+        if not self._speaking and float(probabilities.max()) < self.SPEECH:
+            self._trim(len(self._probability))  # nothing can begin without a window of speech
+            return out
+        upto = first
+        while upto < len(self._probability):
+            upto += 1
+            held = len(self._probability)
+            out += self._hear(upto) if self._speaking else self._hear_idle(upto)
+            upto -= held - len(self._probability)
+        return out
 
     def finish(self) -> list[Heard]:
         """The channel has ended: cut what is being said."""
-        if not self._speech:
+        if not self._speaking:
             return []
-        return self._cut("end", len(self._speech))
+        upto = len(self._probability)
+        return self._cut("end", upto, upto)
 
-    def _take(self, samples: Samples) -> list[Heard]:
-        self._rest = np.concatenate([self._rest, samples]) if len(self._rest) else samples
-        step = WINDOW * self.BLOCK
-        usable = len(self._rest) // step * step
-        if not usable:
-            return []
-        windows = self._rest[:usable].reshape(-1, WINDOW)
-        self._rest = self._rest[usable:].copy()
-        out: list[Heard] = []
-        for samples_, probability in zip(windows, self._vad.probabilities(windows), strict=True):
-            energy = float(np.mean(np.square(samples_.astype(np.float32))))
-            out += self._hear(_Window(self._position, samples_, float(probability), energy))
-            self._position += WINDOW
-        return out
+    def _add(self, samples: Samples) -> None:
+        if len(samples):
+            self._offered.append(samples)
+            self._waiting += len(samples)
 
-    def _hear(self, window: _Window) -> list[Heard]:
-        if not self._speech:
-            return self._hear_idle(window)
-        self._speech.append(window)
-        self._quiet = self._quiet + 1 if window.probability < self.SILENCE else 0
-        length = self._length_ms()
+    def _trim(self, upto: int) -> None:
+        """Between utterances: forget windows that no pre-roll will want once ``upto`` were heard."""
+        # Not at every window: moving the rest costs as much as adding it.
+        if upto > 2 * self._keep:
+            self._forget(upto - self._keep)
+
+    def _forget(self, windows: int) -> None:
+        """Let go of the first ``windows`` windows."""
+        self._start += windows * WINDOW
+        del self._pcm[: windows * WINDOW * 2], self._probability[:windows], self._energy[:windows]
+
+    # Below, ``upto`` counts the windows held that were heard so far: the newest one is ``upto - 1``, and the
+    # block's windows behind it are still to come. Forgetting windows lowers all counts by as many.
+
+    def _hear(self, upto: int) -> list[Heard]:
+        self._quiet = self._quiet + 1 if self._probability[upto - 1] < self.SILENCE else 0
+        length = (upto - self._quiet) * WINDOW_MS
         if self._quiet * WINDOW_MS >= self._rules.hangover_at(length):
             soft = length >= self._rules.hangover[-1][0]
-            return self._cut("soft" if soft else "pause", len(self._speech))
-        if len(self._speech) * WINDOW_MS >= self._rules.longest:
-            return self._cut("hard", self._quietest())
+            return self._cut("soft" if soft else "pause", upto, upto)
+        if upto * WINDOW_MS >= self._rules.longest:
+            return self._cut("hard", self._quietest(upto), upto)
         if length >= self._partial_at and not self._quiet:
             self._partial_at = length + self._rules.partial_every
-            return [self._utterance(self._speech, final=False, endpoint="partial")]
+            return [self._utterance(upto, final=False, endpoint="partial")]
         return []
 
-    def _hear_idle(self, window: _Window) -> list[Heard]:
-        self._before.append(window)
-        recent = list(self._before)[-self.LOOKBACK :]
-        speech = [w for w in recent if w.probability >= self.SPEECH]
+    def _hear_idle(self, upto: int) -> list[Heard]:
+        recent = max(0, upto - self.LOOKBACK)
+        if self._probability[upto - 1] < self.SPEECH:
+            self._trim(upto)
+            return []
+        speech = [w for w in range(recent, upto) if self._probability[w] >= self.SPEECH]
         if len(speech) < self.ONSET:
             return []
-        onset = self._onset(speech[0].start, speech)
-        earliest = max(self._floor, onset - self._rules.preroll * SAMPLE_RATE // 1000)
-        self._speech = [w for w in self._before if w.start >= earliest]
-        self._before.clear()
-        self._quiet = 0
+        onset = self._onset(speech, upto)
+        earliest = max(self._floor, self._start + onset * WINDOW - self._rules.preroll * SAMPLE_RATE // 1000)
+        onset_ms = self._ms(self._start + onset * WINDOW)
+        # The first window that begins at or behind `earliest`, of those that are kept for this.
+        self._forget(max(0, upto - self._keep, -(-(earliest - self._start) // WINDOW)))
+        self._speaking, self._quiet = True, 0
         self._partial_at = self._rules.first_partial
-        return [SpeechStarted(call_id=self.call_id, channel=self.channel, media_ms=self._ms(onset))]
+        return [SpeechStarted(call_id=self.call_id, channel=self.channel, media_ms=onset_ms)]
 
-    def _onset(self, start: int, speech: list[_Window]) -> int:
-        """Sample index where the sound that became speech began: soft first syllables are judged late."""
-        loud = max(w.energy for w in speech) / self.FAINT
-        for window in reversed([w for w in self._before if w.start < start]):
-            if window.start < self._floor or window.energy < loud:
+    def _onset(self, speech: list[int], upto: int) -> int:
+        """Window in which the sound that became speech began: soft first syllables are judged late."""
+        loud = max(self._energy[w] for w in speech) / self.FAINT
+        onset = speech[0]
+        for window in range(speech[0] - 1, max(0, upto - self._keep) - 1, -1):
+            if self._start + window * WINDOW < self._floor or self._energy[window] < loud:
                 break
-            start = window.start
-        return start
+            onset = window
+        return onset
 
-    def _cut(self, endpoint: str, upto: int) -> list[Heard]:
-        """End the utterance before window ``upto``; after a hard cut the rest begins the next one."""
-        done, rest = self._speech[:upto], self._speech[upto:]
-        hard = endpoint == "hard"
-        utterance = self._utterance(done, final=True, endpoint=endpoint)
-        if hard:
-            self._floor = done[-1].start + WINDOW
-            self._speech = rest
+    def _cut(self, endpoint: str, end: int, upto: int) -> list[Heard]:
+        """End the utterance before window ``end``; after a hard cut the rest begins the next one."""
+        utterance = self._utterance(end, final=True, endpoint=endpoint)
+        if endpoint == "hard":
+            self._forget(end)
+            self._floor = self._start
+            self._quiet = min(self._quiet, upto - end)
             self._partial_at = self._rules.first_partial
             return [utterance]
         # The silence behind the tail was used by nobody: the next utterance's pre-roll may reach into it.
-        used = len(utterance.pcm) // 2 // WINDOW
-        self._floor = done[0].start + used * WINDOW
-        self._before.extend(done[used:])
-        self._speech, self._quiet = [], 0
+        self._forget(len(utterance.pcm) // 2 // WINDOW)
+        self._floor = self._start
+        self._speaking, self._quiet = False, 0
         stopped = SpeechStopped(call_id=self.call_id, channel=self.channel, media_ms=utterance.end_ms)
         return [stopped, utterance]
 
-    def _utterance(self, windows: list[_Window], final: bool, endpoint: str) -> Utterance:
-        last = len(windows)
-        while last > 1 and windows[last - 1].probability < self.SILENCE:
+    def _utterance(self, upto: int, final: bool, endpoint: str) -> Utterance:
+        last = upto
+        while last > 1 and self._probability[last - 1] < self.SILENCE:
             last -= 1
-        tail = min(len(windows), last + self._rules.tail // WINDOW_MS)
-        pcm = np.concatenate([w.samples for w in windows[:tail]])
+        tail = min(upto, last + self._rules.tail // WINDOW_MS)
         return Utterance(
             call_id=self.call_id,
             channel=self.channel,
-            start_ms=self._ms(windows[0].start),
-            end_ms=self._ms(windows[last - 1].start + WINDOW),
-            pcm=pcm.astype("<i2").tobytes(),
+            start_ms=self._ms(self._start),
+            end_ms=self._ms(self._start + last * WINDOW),
+            pcm=bytes(self._pcm[: tail * WINDOW * 2]),
             final=final,
             endpoint=endpoint,  # type: ignore[arg-type]
         )
 
-    def _quietest(self) -> int:
-        """Index behind the quietest window of the last third: where a hard cut hurts least."""
-        start = len(self._speech) * 2 // 3
-        energies = [w.energy for w in self._speech[start:-1]]
-        return start + int(np.argmin(energies)) + 1
-
-    def _length_ms(self) -> int:
-        return (len(self._speech) - self._quiet) * WINDOW_MS
+    def _quietest(self, upto: int) -> int:
+        """Count of windows up to the quietest of the last third: where a hard cut hurts least."""
+        start = upto * 2 // 3
+        return start + int(np.argmin(self._energy[start : upto - 1])) + 1
 
     @staticmethod
     def _ms(sample: int) -> int:
