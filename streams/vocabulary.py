@@ -6,8 +6,8 @@ meant. Here the rows of the others are taken out of the embedding (which is also
 vocabulary and of the tokenizer, in memory, while the model is loaded: the verified file on disk stays what it
 is. What remains is chosen by bytes (``is_kept``), so it holds for every multilingual Whisper.
 
-The file format is CTranslate2's (version 6, ``python/ctranslate2/specs/model_spec.py`` writes it): strings and
-tensors, little-endian, each with its length in front.
+The file format is CTranslate2's (version 6, ``python/ctranslate2/specs/model_spec.py`` writes it): strings
+and tensors, little-endian, each with its length in front.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def is_kept(token: str) -> bool:
 
 
 def _is_chinese(raw: bytes) -> bool:
-    """Whether ``raw`` is a stretch of Chinese text in UTF-8, perhaps begun or broken off within a character."""
+    """Whether ``raw`` is Chinese text in UTF-8, perhaps begun or broken off within a character."""
     start = 0
     while start < min(2, len(raw)) and 0x80 <= raw[start] < 0xC0:
         start += 1

@@ -98,12 +98,8 @@ def a_model(folder: Path, version: int = 6, rows: int | None = None) -> Path:
                     for index, token in enumerate(special)
                 ],
                 "pre_tokenizer": None,
-                "decoder": {
-                    "type": "ByteLevel",
-                    "add_prefix_space": True,
-                    "trim_offsets": True,
-                    "use_regex": True,
-                },
+                "decoder": dict.fromkeys(("add_prefix_space", "trim_offsets", "use_regex"), True)
+                | {"type": "ByteLevel"},
                 "post_processor": None,
                 "normalizer": None,
                 "model": {"type": "BPE", "vocab": {w: i for i, w in enumerate(words)}, "merges": []},
@@ -122,7 +118,8 @@ def test_only_kept_rows_remain_and_every_id_moves_with_its_row(tmp_path: Path) -
     assert struct.pack("<6f", 1, -1, 2, -2, 4, -4) in model.files["model.bin"]
     assert struct.pack("<2f", 3, -3) not in model.files["model.bin"]
     config = json.loads(model.files["config.json"])
-    assert config["suppress_ids"] == [1] and config["lang_ids"] == []
+    assert config["suppress_ids"] == [1]
+    assert config["lang_ids"] == []
     assert Tokenizer.from_str(model.tokenizer).decode([0, 1]) == "保本"
 
 
