@@ -1,0 +1,88 @@
+"""How much of the model's time is spoken for, and what may be spent of the rest. Pure: time is an argument.
+
+Finals have to be computed, partials need not: they buy earlier alerts with what the finals leave. So the
+pause between two partials of an utterance follows the share of time that the workers are busy, and stretches
+well before finals would have to wait. A new call is taken while the finals of all calls, by what they were
+seen to cost, would still fit; a burst of calls is judged by what each of them *will* cost, since their first
+words are yet to come.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass
+class _Rate:
+    """Seconds of work a second, over about the last ``horizon_s`` seconds."""
+
+    horizon_s: float
+    _sum: float = 0.0
+    _at_s: float | None = None
+
+    def add(self, seconds: float, now_s: float) -> None:
+        self._sum = self.value(now_s) * self.horizon_s + seconds
+        self._at_s = now_s if self._at_s is None else max(now_s, self._at_s)
+
+    def value(self, now_s: float) -> float:
+        if self._at_s is None:
+            return 0.0
+        return self._sum * math.exp(-max(0.0, now_s - self._at_s) / self.horizon_s) / self.horizon_s
+
+
+@dataclass
+class Headroom:
+    """Feed it the time of each batch and of each call's beginning and end.
+
+    Args:
+        workers: batches that run at a time.
+        call_cost: share of one worker that the finals of one call are thought to take, until it was seen.
+    """
+
+    workers: int
+    call_cost: float = 0.05
+
+    EASY, FULL = 0.45, 0.85
+    """Shares of busy workers: below the first partials come at their best pace, from the second on none."""
+    PACE_MS, SLOW_PACE_MS = 650, 2_600
+    MOST_FINALS = 0.9
+    """Of the workers' time may go to finals; beyond it every final waits longer than the one before."""
+    SETTLED_CALLS = 3
+    """So many calls must have gone on for a while before their cost is believed."""
+
+    _all: _Rate = field(default_factory=lambda: _Rate(3.0))
+    _finals: _Rate = field(default_factory=lambda: _Rate(12.0))
+    _calls: _Rate = field(default_factory=lambda: _Rate(12.0))
+    _noted_s: float | None = None
+
+    def worked(self, seconds: float, finals: bool, now_s: float) -> None:
+        """A batch has taken ``seconds`` of one worker; ``finals``: it was not for partials."""
+        self._all.add(seconds, now_s)
+        if finals:
+            self._finals.add(seconds, now_s)
+
+    def calls_running(self, calls: int, now_s: float) -> None:
+        """Call a few times a second: how many calls the finals came from."""
+        if self._noted_s is not None:
+            self._calls.add(calls * max(0.0, now_s - self._noted_s), now_s)
+        self._noted_s = now_s
+        running = self._calls.value(now_s)
+        if running >= self.SETTLED_CALLS:
+            seen = self._finals.value(now_s) / running
+            self.call_cost += 0.02 * (seen - self.call_cost)
+
+    def busy(self, now_s: float) -> float:
+        """Share of the workers' time that was in use lately, 0 to 1 and a little above."""
+        return self._all.value(now_s) / self.workers
+
+    def partial_pace_ms(self, now_s: float) -> int | None:
+        """Speech that an utterance has to grow by before its next partial; ``None``: no partials now."""
+        share = (self.busy(now_s) - self.EASY) / (self.FULL - self.EASY)
+        if share >= 1:
+            return None
+        return round(self.PACE_MS + max(0.0, share) * (self.SLOW_PACE_MS - self.PACE_MS))
+
+    def has_room(self, calls: int) -> bool:
+        """Whether the finals of ``calls`` calls and one more would fit."""
+        return (calls + 1) * self.call_cost <= self.MOST_FINALS * self.workers
