@@ -2,9 +2,11 @@
 
 Every call's utterances meet here, above the model. The rules, in the order in which they are asked:
 
-1. A job belongs to a *class*: suspicious finals, finals, partials, retries, background. The class gives
-   its deadline (arrival + ``BUDGET_S``) and its rank. A job whose deadline has passed ranks with the
-   finals, so that nothing starves.
+1. A job belongs to a *class*: suspicious finals, finals, partials, retries, word times, background. The
+   class gives its deadline (arrival + ``BUDGET_S``) and its rank. A job whose deadline has passed ranks
+   with the finals, so that nothing starves; but not a partial, which is nothing worth once it is late.
+   Among partials the call that was served longest ago comes first, so that no talkative call takes
+   what is left of the machine for itself; finals go by their deadline alone.
 2. When a worker is free, the first job by (rank, deadline) leads the batch: there is no fixed wait, and
    no job waits while a worker is idle.
 3. Jobs of the same shape (window and prompt) join it, in the same order, while the batch's predicted time
@@ -12,8 +14,8 @@ Every call's utterances meet here, above the model. The rules, in the order in w
    a second. (``<|startoftranscript|>`` must stand at the same position throughout a batch.)
 4. At most one partial per channel waits; a newer one takes its place, a final removes it.
 
-Finals are never dropped. Everything else is bounded by the number of channels: one partial each, and
-one retry per utterance, which ``Scheduler.submit`` refuses beyond ``most_retries``.
+Finals are never dropped. Everything else is bounded: one partial per channel, and ``most_retries`` each of
+retries and of word times, beyond which ``Scheduler.submit`` gives them back.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class Kind(IntEnum):
     PARTIAL = 2
     RETRY = 3
     """A final that the short window got wrong; goes again with a larger one."""
-    BACKGROUND = 4
+    WORDS = 4
+    """When each word of a final that raised an alert was said."""
+    BACKGROUND = 5
     """A final of a recording that is replayed: nobody waits for it."""
 
 
@@ -46,6 +50,7 @@ BUDGET_S = {
     Kind.FINAL: 0.8,
     Kind.PARTIAL: 1.0,
     Kind.RETRY: 2.5,
+    Kind.WORDS: 4.0,
     Kind.BACKGROUND: 20.0,
 }
 
@@ -72,9 +77,16 @@ class Job(Generic[Payload]):
     def deadline_s(self) -> float:
         return self.arrived_s + BUDGET_S[self.kind]
 
-    def rank(self, now_s: float) -> tuple[int, float]:
+    @property
+    def call_id(self) -> str:
+        return self.channel[0]
+
+    def rank(self, now_s: float, served_s: float = 0.0) -> tuple[int, float]:
+        """Smaller is more urgent. ``served_s``: when a partial of this call was last computed."""
+        if self.kind is Kind.PARTIAL:
+            return int(self.kind), served_s
         if now_s >= self.deadline_s:
-            return int(Kind.FINAL), self.deadline_s
+            return min(int(self.kind), int(Kind.FINAL)), self.deadline_s
         return int(self.kind), self.deadline_s
 
 
@@ -119,6 +131,8 @@ class CostModel:
 class Scheduler(Generic[Payload]):
     """The one queue in front of the model. Not thread-safe: it belongs to one event loop."""
 
+    MEMORY_S = 30.0
+
     def __init__(self, largest_batch: int, cost: CostModel | None = None, most_retries: int = 64) -> None:
         if largest_batch < 1:
             raise ValueError(f"expected a batch of at least 1, got {largest_batch}")
@@ -126,6 +140,8 @@ class Scheduler(Generic[Payload]):
         self._most_retries = most_retries
         self.cost = cost or CostModel()
         self._jobs: list[Job[Payload]] = []
+        self._served: dict[str, float] = {}
+        """When a partial of a call was last computed; forgotten after ``MEMORY_S``."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -141,10 +157,10 @@ class Scheduler(Generic[Payload]):
     def submit(self, job: Job[Payload]) -> list[Job[Payload]]:
         """Queue ``job``; return the jobs that were given up for it.
 
-        A partial gives way to a newer partial and to the final of its channel. A retry beyond
-        ``most_retries`` is given up itself (and returned): its first reading then stands.
+        A partial gives way to a newer partial and to the final of its channel. A retry, or a question for
+        word times, beyond ``most_retries`` is given up itself (and returned): the first reading then stands.
         """
-        if job.kind is Kind.RETRY and self.waiting(Kind.RETRY) >= self._most_retries:
+        if job.kind in (Kind.RETRY, Kind.WORDS) and self.waiting(job.kind) >= self._most_retries:
             return [job]
         superseded: list[Job[Payload]] = []
         if job.kind in (Kind.PARTIAL, *FINALS):
@@ -155,8 +171,8 @@ class Scheduler(Generic[Payload]):
         return superseded
 
     def give_up(self, kind: Kind) -> list[Job[Payload]]:
-        """Remove and return all waiting partials or retries (when the service degrades)."""
-        if kind not in (Kind.PARTIAL, Kind.RETRY):
+        """Remove and return all waiting partials, retries or word times (when the service degrades)."""
+        if kind not in (Kind.PARTIAL, Kind.RETRY, Kind.WORDS):
             raise ValueError("finals are never given up")
         gone = [job for job in self._jobs if job.kind is kind]
         self._jobs = [job for job in self._jobs if job.kind is not kind]
@@ -176,7 +192,7 @@ class Scheduler(Generic[Payload]):
         ]
         if not may:
             return None
-        order = sorted(may, key=lambda job: job.rank(now_s))
+        order = sorted(may, key=lambda job: job.rank(now_s, self._served.get(job.call_id, 0.0)))
         leader = order[0]
         mates = [job for job in order[1:] if job.shape == leader.shape]
         size = 1
@@ -185,6 +201,9 @@ class Scheduler(Generic[Payload]):
         chosen = (leader, *mates[: size - 1])
         taken = {id(job) for job in chosen}
         self._jobs = [job for job in self._jobs if id(job) not in taken]
+        if any(job.kind is Kind.PARTIAL for job in chosen):
+            self._served = {c: at for c, at in self._served.items() if now_s - at < self.MEMORY_S}
+            self._served |= {job.call_id: now_s for job in chosen if job.kind is Kind.PARTIAL}
         return Batch(chosen)
 
     def _may_grow(self, leader: Job[Payload], size: int, now_s: float) -> bool:

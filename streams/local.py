@@ -46,6 +46,7 @@ from streams.events import (
     SpeechStopped,
     Transcript,
     Utterance,
+    Word,
 )
 from streams.listen import Endpointing, Heard
 from streams.raising import raised
@@ -91,13 +92,25 @@ class _Open:
     paced: bool
     drained: asyncio.Event
     """Set while the model owes this call nothing."""
-    partials: int = 0
     hypotheses: dict[str, tuple[str, int]] = field(default_factory=dict)
     """The last partial text of each utterance that is still being said, and how much of it is settled."""
+    asked_ms: dict[Channel, int] = field(default_factory=dict)
+    """Where the last partial of a channel ended that went to the model."""
+    suspected: set[str] = field(default_factory=set)
+    """Utterances still being said in which a partial has raised something."""
+    searches: int = 0
+    """Word times that the model still owes."""
     answers: dict[str, Recognised] = field(default_factory=dict)
     """Those that wait for the one before them on their channel."""
     finished_ms: dict[Channel, int] = field(default_factory=dict)
     """Where the last final of a channel ended: a partial from before it is stale."""
+
+
+def _moved(detection: Detection, transcript: Transcript) -> Detection:
+    """The detection at the times of its words."""
+    spans = detection.evidence.spans
+    start, end = transcript.time_of(min(a for a, _ in spans)), transcript.time_of(max(b for _, b in spans))
+    return replace(detection, media_start_ms=start, media_end_ms=max(start, end))
 
 
 class LocalRunner:
@@ -122,7 +135,7 @@ class LocalRunner:
     """Below the first a partial is shown but settles nothing: a model that guesses falls back on its prompt,
     which is full of the very phrases that rules look for. A reading that was led by a settled beginning is
     judged by its few new tokens alone, of which the last is always uncertain: the second is for those."""
-    LONGEST_PARTIAL_MS = 10_000
+    LONGEST_PARTIAL_MS = 8_000
     DRAIN_TIMEOUT_S = 60.0
     UNPACED_JOBS = 8
     """Jobs that a call that comes faster than speech may have in front of the model."""
@@ -208,11 +221,12 @@ class LocalRunner:
                 f"the call {info.call_id} is in progress already; give each call an id of its own",
                 retryable=False,
             )
-        degradation = self._recogniser.degradation
-        if len(self._calls) >= self._most_calls or degradation.name == "refuse_calls":
+        step, calls = self._recogniser.degradation.name, len(self._calls)
+        full = paced and not self._recogniser.headroom.has_room(calls)
+        if calls >= self._most_calls or step == "refuse_calls" or full:
+            reason = "the speech model is at its limit" if full else f"step {step}"
             raise CallRefused(
-                f"no room for another call ({len(self._calls)} in progress, "
-                f"step {degradation.name}); try again in a few seconds",
+                f"no room for another call ({calls} in progress, {reason}); try again in a few seconds",
                 retryable=True,
             )
         live = LiveCall(info, self._detector(info), self._vad, self._endpointing)
@@ -287,20 +301,26 @@ class LocalRunner:
             elif item.final:
                 call.drained.clear()
                 call.finished_ms[item.channel] = item.end_ms
-                self._recogniser.submit(item, call.prompt, live=call.paced)
+                suspected = item.utterance_id in call.suspected
+                call.suspected.discard(item.utterance_id)
+                self._recogniser.submit(item, call.prompt, live=call.paced, suspected=suspected)
             elif self._wants(call, item):
                 text, certain = call.hypotheses.get(item.utterance_id, ("", 0))
                 self._recogniser.submit(item, call.prompt, live=call.paced, prefix=text[:certain])
 
     def _wants(self, call: _Open, partial: Utterance) -> bool:
-        call.partials += 1
+        """Whether the model has time for this partial; a replay has nobody to show partials to."""
         step = self._recogniser.degradation.name
-        # A replay that runs faster than speech has nobody to show partials to.
-        return (
-            call.paced
-            and partial.duration_ms <= self.LONGEST_PARTIAL_MS
-            and (step == "all" or (step == "fewer_partials" and call.partials % 2 == 0))
-        )
+        pace_ms = self._recogniser.partial_pace_ms()
+        if not call.paced or pace_ms is None or step not in ("all", "fewer_partials"):
+            return False
+        if step == "fewer_partials":
+            pace_ms *= 2
+        since = max(partial.start_ms, call.asked_ms.get(partial.channel, 0))
+        if partial.duration_ms > self.LONGEST_PARTIAL_MS or partial.end_ms - since < pace_ms:
+            return False
+        call.asked_ms[partial.channel] = partial.end_ms
+        return True
 
     # ── transcribe → detect → raise ───────────────────────────────────────────────────────────────
 
@@ -317,6 +337,8 @@ class LocalRunner:
         call.hypotheses[transcript.utterance_id] = (transcript.text, certain)
         if certain:
             detections = call.live.detector.on_event(replace(transcript, settled=certain))
+            if detections:
+                call.suspected.add(transcript.utterance_id)
             self._raise(call.live, detections, recognised)
 
     def _on_final(self, recognised: Recognised) -> None:
@@ -327,9 +349,31 @@ class LocalRunner:
         call.answers[recognised.transcript.utterance_id] = recognised
         for ready, detections in call.live.transcribed(recognised.transcript):
             self._post([replace(ready, text=self._redact(ready.text))])
-            self._raise(call.live, detections, call.answers.pop(ready.utterance_id))
-        if not call.live.pending:
+            answer = call.answers.pop(ready.utterance_id)
+            self._raise(call.live, detections, answer)
+            self._locate(call, ready, [d for d in detections if d.evidence.spans and not d.withdrawn], answer)
+        if not call.live.pending and not call.searches:
             call.drained.set()
+
+    def _locate(
+        self, call: _Open, transcript: Transcript, detections: list[Detection], answer: Recognised
+    ) -> None:
+        """Put alerts and markers where their phrase lies; so far its place in the text was all that told."""
+        if not detections:
+            return
+
+        def located(words: tuple[Word, ...]) -> None:
+            call.searches -= 1
+            exact = replace(transcript, words=words)
+            for detection in detections if words else ():
+                moved = _moved(detection, exact)
+                latency = self._latency(call.live, moved, answer)
+                self._post(raised(moved, self._card(moved.rule_id), latency, self._redact))
+            if not call.live.pending and not call.searches:
+                call.drained.set()
+
+        call.searches += 1
+        self._recogniser.locate(answer.utterance, call.prompt, transcript.text, located)
 
     def _raise(
         self, live: LiveCall, detections: list[Detection], recognised: Recognised | None = None
@@ -372,7 +416,7 @@ class LocalRunner:
             if call.paced and silent_s > self.STALLED_S:
                 reached = call.live.media_ms + int(silent_s * 1000)
                 self._raise(call.live, call.live.wake(reached))
-        self._recogniser.tick()
+        self._recogniser.tick(sum(call.paced for call in self._calls.values()))
 
     def _post(self, events: Sequence[OutletEvent]) -> None:
         for event in events:

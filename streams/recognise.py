@@ -19,8 +19,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from streams.batching import FINALS, Batch, Job, Kind, Scheduler, Shape
 from streams.degrade import Degradation
-from streams.events import Transcript, Utterance
+from streams.events import Transcript, Utterance, Word
 from streams.guards import Reading, rejected, suspicious
+from streams.headroom import Headroom
 from streams.transcribe import (
     FULL_WINDOW,
     RETRY_WINDOW,
@@ -35,6 +36,7 @@ from streams.transcribe import (
 log = structlog.get_logger(__name__)
 
 JOBS = Gauge("duting_jobs_waiting", "Jobs in front of the model", ["kind"])
+_JOBS = {kind: JOBS.labels(kind.name.lower()) for kind in Kind}
 STEP = Gauge("duting_degradation_step", "0 all … 4 new calls refused")
 QUEUE_WAIT = Histogram(
     "duting_queue_wait_seconds",
@@ -51,11 +53,16 @@ REJECTED = Counter("duting_readings_rejected", "Readings that a guard refused", 
 RETRIES = Counter("duting_retries", "Suspicious readings sent again", ["reason"])
 
 
+WITHOUT_PROMPT = -1
+"""Prompt length of a job that is no reading: it shares no batch with readings."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recognised:
     """A transcript and how long its way through the model took. Seconds; ``cut_s``, ``done_s`` are clocks."""
 
     transcript: Transcript
+    utterance: Utterance
     cut_s: float
     done_s: float
     asr_s: float
@@ -73,6 +80,16 @@ class _Task:
     asr_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Where in an utterance its words are."""
+
+    utterance: Utterance
+    prompt: Prompt
+    text: str
+    answer: Callable[[tuple[Word, ...]], None]
+
+
 class Recogniser:
     """One per process. Every method belongs to one event loop.
 
@@ -83,6 +100,8 @@ class Recogniser:
     """
 
     BATCH_TIMEOUT_S = 120.0
+    PROMPTS = 256
+    """Prompts kept ready: calls differ in the few words of their metadata. The oldest goes."""
 
     def __init__(
         self,
@@ -95,8 +114,9 @@ class Recogniser:
         self._transcriber = transcriber
         self._on_final, self._on_partial, self._on_step = on_final, on_partial, on_step
         self._clock = clock
-        self._scheduler: Scheduler[_Task] = Scheduler(transcriber.largest_batch)
+        self._scheduler: Scheduler[_Task | _Search] = Scheduler(transcriber.largest_batch)
         self.degradation = Degradation()
+        self.headroom = Headroom(transcriber.workers)
         self._prompts: dict[str, Prompt] = {}
         self._free = transcriber.workers
         self._retrying = 0
@@ -108,21 +128,44 @@ class Recogniser:
 
     def prompt(self, text: str) -> Prompt:
         if text not in self._prompts:
+            if len(self._prompts) >= self.PROMPTS:
+                del self._prompts[next(iter(self._prompts))]
             self._prompts[text] = self._transcriber.prompt(text)
         return self._prompts[text]
 
-    def submit(self, utterance: Utterance, prompt: Prompt, live: bool, prefix: str = "") -> None:
+    def submit(
+        self, utterance: Utterance, prompt: Prompt, live: bool, prefix: str = "", suspected: bool = False
+    ) -> None:
         """Queue an utterance; the answer comes to ``on_final`` or, perhaps, ``on_partial``.
 
         ``live``: somebody waits for it; a recording that is replayed gives way. ``prefix``: what a partial
-        is known to begin with.
+        is known to begin with. ``suspected``: a partial has raised an alert that the final is to bear out.
         """
         now = self._clock()
         kind = Kind.PARTIAL
         if utterance.final:
             SPEECH.inc(utterance.duration_ms / 1000)
-            kind = Kind.FINAL if live else Kind.BACKGROUND
+            kind = (Kind.SUSPICIOUS if suspected else Kind.FINAL) if live else Kind.BACKGROUND
         self._queue(_Task(utterance, prompt, now, prefix), kind, now)
+        self._dispatch()
+
+    def locate(
+        self, utterance: Utterance, prompt: Prompt, text: str, answer: Callable[[tuple[Word, ...]], None]
+    ) -> None:
+        """Ask when the words of a final's ``text`` were said; ``answer`` gets none when there is no time.
+
+        Times are media time. ``answer`` is called exactly once, perhaps at once.
+        """
+        if self.degradation.step >= 3:
+            answer(())
+            return
+        search = _Search(utterance, prompt, text, answer)
+        shape = Shape(window_for(utterance.duration_ms / 1000), WITHOUT_PROMPT)
+        job: Job[_Task | _Search] = Job(
+            (utterance.call_id, utterance.channel), Kind.WORDS, shape, self._clock(), search
+        )
+        if self._scheduler.submit(job):
+            answer(())
         self._dispatch()
 
     async def ready(self, most_waiting: int) -> None:
@@ -131,10 +174,18 @@ class Recogniser:
             self._eased.clear()
             await self._eased.wait()
 
-    def tick(self) -> None:
-        """Call a few times a second: an idle model measures no waits, and neither does one that is stuck."""
+    def tick(self, calls: int) -> None:
+        """Call a few times a second, with the number of live calls.
+
+        An idle model measures no waits, and neither does one that is stuck.
+        """
+        self.headroom.calls_running(calls, self._clock())
         self._measure(self._scheduler.oldest_final_wait(self._clock()))
         self._dispatch()
+
+    def partial_pace_ms(self) -> int | None:
+        """Speech between two partials of an utterance that the machine can bear now; ``None``: none."""
+        return self.headroom.partial_pace_ms(self._clock())
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -148,7 +199,7 @@ class Recogniser:
         if kind is Kind.RETRY:
             frames = RETRY_WINDOW if frames < RETRY_WINDOW else FULL_WINDOW
         shape = Shape(frames, len(task.prompt.tokens))
-        job = Job((utterance.call_id, utterance.channel), kind, shape, now, task)
+        job: Job[_Task | _Search] = Job((utterance.call_id, utterance.channel), kind, shape, now, task)
         for gone in self._scheduler.submit(job):
             if gone is job:
                 self._settle(task, task.first)
@@ -164,29 +215,42 @@ class Recogniser:
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        for kind in Kind:
-            JOBS.labels(kind.name.lower()).set(self._scheduler.waiting(kind))
+        for kind, gauge in _JOBS.items():
+            gauge.set(self._scheduler.waiting(kind))
 
-    async def _run(self, batch: Batch[_Task]) -> None:
+    async def _run(self, batch: Batch[_Task | _Search]) -> None:
         started = self._clock()
+        tasks = [job.payload for job in batch.jobs if isinstance(job.payload, _Task)]
+        found: list[Reading | tuple[Word, ...] | None]
         try:
-            readings = await self._read([job.payload for job in batch.jobs], batch.shape)
+            if tasks:
+                found = [*await self._read(tasks, batch.shape)]
+            else:
+                found = [
+                    await self._search(job.payload) for job in batch.jobs if isinstance(job.payload, _Search)
+                ]
         finally:
             self._free += 1
             self._retrying -= batch.jobs[0].kind is Kind.RETRY
             self._eased.set()
         seconds = self._clock() - started
         self._scheduler.cost.learn(batch.shape, len(batch.jobs), seconds)
+        partials = sum(job.kind is Kind.PARTIAL for job in batch.jobs) / len(batch.jobs)
+        self.headroom.worked(seconds * partials, finals=False, now_s=self._clock())
+        self.headroom.worked(seconds * (1 - partials), finals=True, now_s=self._clock())
         BATCH_SIZE.observe(len(batch.jobs))
         BATCH_SECONDS.observe(seconds)
-        for job, reading in zip(batch.jobs, readings, strict=True):
+        for job, answer in zip(batch.jobs, found, strict=True):
             wait = started - job.arrived_s
             QUEUE_WAIT.labels(job.kind.name.lower()).observe(wait)
             if job.kind in FINALS:
                 self._measure(wait)
-            task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
             try:
-                self._answered(job.kind, task, reading)
+                if isinstance(job.payload, _Search):
+                    job.payload.answer(answer if isinstance(answer, tuple) else ())
+                else:
+                    task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
+                    self._answered(job.kind, task, answer if isinstance(answer, Reading) else None)
             except Exception as error:
                 # A detector that fails on one text must not cost the other calls of the batch theirs. The
                 # message may quote the text: only the place is logged.
@@ -213,6 +277,23 @@ class Recogniser:
             return [None]
         return [reading for task in tasks for reading in await self._read([task], shape)]
 
+    async def _search(self, search: _Search) -> tuple[Word, ...]:
+        """Words in media time; none where the model failed."""
+        utterance = search.utterance
+        request = Request(utterance.pcm, search.prompt)
+        loop = asyncio.get_running_loop()
+        try:
+            work = loop.run_in_executor(self._pool, self._transcriber.locate, request, search.text)
+            words = await asyncio.wait_for(work, self.BATCH_TIMEOUT_S)
+        except Exception as error:
+            # Times are a refinement: without them the places stay as they were estimated.
+            log.error("words.failed", call_id=utterance.call_id, error=type(error).__name__)
+            return ()
+        shift = utterance.start_ms
+        return tuple(
+            Word(text=word.text, start_ms=word.start_ms + shift, end_ms=word.end_ms + shift) for word in words
+        )
+
     def _measure(self, wait_s: float) -> None:
         if not self.degradation.observe(wait_s, self._clock()):
             return
@@ -222,8 +303,11 @@ class Recogniser:
         if step >= 2:
             self._scheduler.give_up(Kind.PARTIAL)
         if step >= 3:
-            for job in self._scheduler.give_up(Kind.RETRY):
-                self._settle(job.payload, job.payload.first)
+            for job in (*self._scheduler.give_up(Kind.RETRY), *self._scheduler.give_up(Kind.WORDS)):
+                if isinstance(job.payload, _Search):
+                    job.payload.answer(())
+                else:
+                    self._settle(job.payload, job.payload.first)
         self._on_step()
 
     # ── what is believed ──────────────────────────────────────────────────────────────────────────
@@ -268,4 +352,4 @@ class Recogniser:
             confidence=round(math.exp(min(0.0, believed.log_probability)), 3) if believed else None,
             rejected=refused,
         )
-        return Recognised(transcript, task.cut_s, self._clock(), task.asr_s)
+        return Recognised(transcript, utterance, task.cut_s, self._clock(), task.asr_s)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streams.audio import Samples
-from streams.events import SAMPLE_RATE, AudioFrame, Channel
+from streams.events import SAMPLE_RATE, AudioFrame, Channel, Word
 from streams.guards import Reading
 from streams.transcribe import Prompt, Request
 from streams.vad import Probabilities
@@ -73,6 +73,14 @@ class ScriptedTranscriber:
         if self.seconds:
             time.sleep(self.seconds)
         return [self._reading(request) for request in requests]
+
+    def locate(self, request: Request, text: str) -> tuple[Word, ...]:
+        """Every character as long as the others."""
+        step = request.seconds * 1000 / max(1, len(text))
+        return tuple(
+            Word(text=character, start_ms=round(n * step), end_ms=round((n + 1) * step))
+            for n, character in enumerate(text)
+        )
 
     def _reading(self, request: Request) -> Reading:
         text = self.script(request)

@@ -75,7 +75,7 @@ def is_kept(token: str) -> bool:
     if token in _SPECIAL or token in _SPECIAL_AFTER:
         return True
     try:
-        raw = bytes(_BYTES[character] for character in token)
+        raw = raw_bytes(token)
     except KeyError:
         return False
     if len(raw) <= 1 or raw.startswith(b"<|"):
@@ -84,6 +84,11 @@ def is_kept(token: str) -> bool:
         word = raw.strip()
         return len(word) <= 2 or (len(word) <= 4 and (word.isupper() or word.isdigit()))
     return _is_chinese(raw)
+
+
+def raw_bytes(token: str) -> bytes:
+    """The bytes that a token in byte-level spelling stands for; ``KeyError`` for a special token."""
+    return bytes(_BYTES[character] for character in token)
 
 
 def _is_chinese(raw: bytes) -> bool:
