@@ -116,17 +116,21 @@ def heard(call: ScriptedCall, call_id: str, seconds: float) -> ScriptedCall:
     return replace(call, name=call_id, turns=tuple(t for t in call.turns if t.end <= seconds))
 
 
-def material(call: ScriptedCall) -> Material:
-    """Read, pack and encode one scripted call."""
+def cut(call: ScriptedCall) -> tuple[ScriptedCall, dict[str, np.ndarray]]:
+    """A call as it is played: truth and tracks (``inbound``, ``outbound``; int16, 8 kHz) without silences."""
     audio = tracks(call.audio)
-    length = len(audio["inbound"]) / RATE
-    stretches = kept(call.turns, length)
-    cut = {
+    stretches = kept(call.turns, len(audio["inbound"]) / RATE)
+    played = {
         name: np.concatenate([samples[round(a * RATE) : round(b * RATE)] for a, b in stretches])
         for name, samples in audio.items()
     }
-    played = replace(call, turns=packed(call.turns, stretches))
-    return Material(played, tuple(_chunks(call.name, cut)), _frame(_stop(call.name)))
+    return replace(call, turns=packed(call.turns, stretches)), played
+
+
+def material(call: ScriptedCall) -> Material:
+    """Read, cut and encode one scripted call."""
+    played, audio = cut(call)
+    return Material(played, tuple(_chunks(call.name, audio)), _frame(_stop(call.name)))
 
 
 def start(call: ScriptedCall, call_id: str, parameters: dict[str, str]) -> bytes:

@@ -69,6 +69,27 @@ def timeline(
     _save(figure, path)
 
 
+def peers(rows: Sequence[dict[str, object]], path: Path) -> None:
+    """Latency and share of phrases seen, by engine, over calls at once."""
+    pyplot = _pyplot()
+    figure, (delay, seen) = pyplot.subplots(1, 2, figsize=(10, 4))
+    engines = list(dict.fromkeys(str(row["engine"]) for row in rows))
+    for engine, colour in zip(engines, ("#2a7f62", "#b3261e", "#b08900", "#1f4e79"), strict=False):
+        own = [row for row in rows if row["engine"] == engine]
+        calls = [row["calls"] for row in own]
+        delay.plot(calls, [row["p95_s"] for row in own], "o-", color=colour, label=f"{engine} p95")
+        delay.plot(calls, [row["p50_s"] for row in own], "o:", color=colour, label=f"{engine} p50")
+        seen.plot(calls, [row["seen"] for row in own], "o-", color=colour, label=engine)
+    delay.set_ylabel("phrase end → rule fires, s")
+    delay.set_ylim(bottom=0)
+    seen.set_ylabel("phrases seen")
+    seen.set_ylim(0, 1.05)
+    for axes in (delay, seen):
+        axes.set_xlabel("two-channel calls at once")
+        axes.legend(fontsize="small")
+    _save(figure, path)
+
+
 def _pyplot():  # type: ignore[no-untyped-def]
     import matplotlib
 
