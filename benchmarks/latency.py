@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -54,6 +55,8 @@ LOW_LOAD = 3
 """Calls at once while the reference is taken."""
 SETTLE_S = 40.0
 """Watched on after an overload's end: recovery is asked for within 30 s."""
+LEAST_CALL_SECONDS = 600.0
+"""Every step of a ramp plays so much of calls: one slow alert of five would decide a p95."""
 WARM_UP = 0.2
 """Share of a soak before memory has to be flat."""
 FLAT = 0.05
@@ -122,7 +125,12 @@ def passes(row: Row) -> list[str]:
 
 
 def climb(
-    calls: Sequence[int], seconds: float, seed: int, calls_dir: Path, reference: Reference, console: Console
+    calls: Sequence[int],
+    seconds: float,
+    seed: int,
+    calls_dir: Path,
+    reference: Reference | None,
+    console: Console,
 ) -> tuple[list[Row], int]:
     """Runs at growing load until one does not pass; the rows, and the largest number that did.
 
@@ -132,7 +140,7 @@ def climb(
     best = 0
     for number in calls:
         for _ in range(2):
-            load = Load(calls=number, seconds=seconds, seed=seed)
+            load = Load(calls=number, seconds=max(seconds, LEAST_CALL_SECONDS / number), seed=seed)
             row = {"calls": number, "kind": "ramp", **summary(run(load, calls_dir), reference)}
             row["failed"] = passes(row)
             rows.append(row)
@@ -244,6 +252,8 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    # Ending the benchmark by any signal must also end the server it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = arguments()
     console = Console()
     if not console.is_terminal:
@@ -261,7 +271,7 @@ def main() -> None:
     given.json.parent.mkdir(parents=True, exist_ok=True)
     if given.ramp:
         steps = [int(s) for s in given.steps.split(",")] if given.steps else RAMP
-        climbed, best = climb(steps, given.seconds, given.seed, given.calls_dir, reference or {}, console)
+        climbed, best = climb(steps, given.seconds, given.seed, given.calls_dir, reference, console)
         rows += climbed
         passed = [row for row in climbed if not row["failed"]]
         result: Row = {**(passed[-1] if passed else climbed[-1]), "max_calls": best}
@@ -303,7 +313,7 @@ def single(given: argparse.Namespace, reference: Reference | None) -> tuple[Row,
             stay=given.stay,
             stay_s=SETTLE_S,
         )
-        measured = run(load, given.calls_dir)
+        measured = run(load, given.calls_dir, settle_s=0.0 if given.stay else SETTLE_S)
         more, visited = overloaded(measured, load)
         row = {"calls": given.overload, "kind": "overload", **summary(measured, reference), **more}
         return row, measured, visited

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -194,6 +195,8 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    # Ending the benchmark by any signal must also end the servers it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = arguments()
     console = Console()
     if not console.is_terminal:
