@@ -56,6 +56,7 @@ def serve(
     import uvicorn
 
     from app.build import build
+    from app.ingest.sockets import IngestSockets
 
     settings = settings_.load(host=host, port=port)
     logs.configure(settings.log_level, settings.log_json)
@@ -67,7 +68,7 @@ def serve(
             service.web,
             log_config=None,
             access_log=False,
-            ws="websockets-sansio",
+            ws=IngestSockets,
             ws_max_size=64 * 1024,
             ws_ping_interval=20,
             ws_ping_timeout=20,

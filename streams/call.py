@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from streams.events import (
     Utterance,
 )
 from streams.listen import Endpointing, Heard, Listener
-from streams.vad import Vad
+from streams.vad import Probabilities, Vad, together
 
 
 class CallDetector(Protocol):
@@ -79,8 +79,9 @@ class _Line:
 class LiveCall:
     """The state of one call between its first frame and its end.
 
-    ``hear`` for everything that comes in, ``transcribed`` for everything the model answers, ``wake`` as time
-    passes. All return what follows from it; nothing is sent anywhere from here.
+    ``take`` for everything that comes in, ``hear_together`` for what is to be heard of it, ``transcribed``
+    for everything the model answers, ``wake`` as time passes. All return what follows from it; nothing is
+    sent anywhere from here.
     """
 
     ALIVE_MS = 2_000
@@ -123,18 +124,23 @@ class LiveCall:
         """Finals that the model still owes."""
         return sum(len(line.waiting) for line in self._lines.values())
 
-    def hear(self, item: AudioFrame | Gap, now_s: float) -> list[Heard]:
-        """Take the next piece of a channel; return speech edges and utterances.
+    def take(self, item: AudioFrame | Gap, arrived_s: float) -> None:
+        """Take the next piece of a channel; ``hear_together`` then hears it.
 
-        Raises ``KeyError`` when the call has no such channel.
+        ``arrived_s``: clock at which its last sample came in. Raises ``KeyError`` when the call has no such
+        channel.
         """
         if isinstance(item, Gap):
             self.gap_ms += item.duration_ms
             self.detector.on_event(item)
-            return []
-        self.last_arrival_s = now_s
-        self.arrivals[item.channel].note(item.media_ms + item.duration_ms, now_s)
-        return self._note(self.listeners[item.channel].push(item))
+            return
+        self.last_arrival_s = arrived_s
+        self.arrivals[item.channel].note(item.media_ms + item.duration_ms, arrived_s)
+        self.listeners[item.channel].offer(item)
+
+    def judged(self, listener: Listener, probabilities: Probabilities) -> list[Heard]:
+        """Take what the judge says of ``listener``'s windows; return speech edges and utterances."""
+        return self._note(listener.judged(probabilities))
 
     def entered(self, channel: Channel, media_ms: int) -> float | None:
         """When the sample at ``media_ms`` was in the server; by the later channel if this is none."""
@@ -172,3 +178,23 @@ class LiveCall:
                 break
             out += self.detector.on_wake(now_ms)
         return out
+
+
+def hear_together(calls: Iterable[LiveCall]) -> list[tuple[LiveCall, list[Heard]]]:
+    """Hear what ``calls`` have taken: one run of the judge for all their channels.
+
+    Returns every call that had something to hear, with its speech edges and utterances, those of each
+    channel in order.
+    """
+    asked = [
+        (call, listener, windows)
+        for call in calls
+        for listener in call.listeners.values()
+        if len(windows := listener.windows())
+    ]
+    judged = together([(listener.vad, windows) for _, listener, windows in asked])
+    out: dict[int, tuple[LiveCall, list[Heard]]] = {}
+    for (call, listener, _), probabilities in zip(asked, judged, strict=True):
+        heard = call.judged(listener, probabilities)
+        out.setdefault(id(call), (call, []))[1].extend(heard)
+    return list(out.values())

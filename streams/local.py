@@ -1,9 +1,10 @@
 """The runner on one machine: asyncio around the pure parts, the model in worker threads.
 
-The path of one call: ``hear`` (an edge hands in ordered frames) → the call's listeners → the recogniser
-→ the call's detector → ``emit`` (the outlet). Voice detection runs on the event loop, sixty times faster
-than real time, so that no queue is needed in front of it: what the loop has not yet taken waits in the
-socket, whose buffer is the bound, and a peer that sends faster is slowed by TCP.
+The path of one call: its ``Source`` (an edge) → the call's listeners → the recogniser → the call's detector
+→ ``emit`` (the outlet). Every ``LISTEN_S`` the runner takes what has come for all calls and has it judged in
+one run. That is done on the event loop, hundreds of times faster than real time; what waits in a source is
+bounded there, and beyond that in the socket's buffer: a peer that sends faster is slowed by TCP. ``hear`` is
+for an edge that hands in frames itself, such as a replay.
 
 Bounds and what happens at them:
 
@@ -27,7 +28,7 @@ from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
 from streams.agreement import settled
-from streams.call import CallDetector, LiveCall
+from streams.call import CallDetector, LiveCall, hear_together
 from streams.events import (
     Alert,
     AudioFrame,
@@ -83,6 +84,17 @@ class FrameSink(Protocol):
     async def close(self, call_id: str, media_ms: int) -> None: ...
 
 
+class Source(Protocol):
+    """Where a call's audio waits until the runner comes round."""
+
+    arrived_s: float
+    """Clock at which the newest of it came in."""
+
+    def take(self) -> Sequence[AudioFrame | Gap]:
+        """What has come since the last time, each channel's in order."""
+        ...
+
+
 @dataclass(slots=True)
 class _Open:
     """A call as the runner holds it."""
@@ -90,6 +102,7 @@ class _Open:
     live: LiveCall
     prompt: Prompt
     paced: bool
+    source: Source | None
     drained: asyncio.Event
     """Set while the model owes this call nothing."""
     hypotheses: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -129,6 +142,9 @@ class LocalRunner:
 
     CROWDED = 5_000
     TICK_S = 0.1
+    LISTEN_S = 0.064
+    """How often audio is taken from the sources: 32 ms of delay on average. Two windows a channel at a time
+    cost half of one at a time; more would gain little."""
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
     PARTIAL_CONFIDENCE, LED_CONFIDENCE = 0.6, 0.45
@@ -159,6 +175,7 @@ class LocalRunner:
         self._prompt, self._redact, self._emit = prompt, redact, emit
         self._audio, self._most_calls = audio, most_calls
         self._vad, self._endpointing, self._clock = vad, endpointing, clock
+        self.clock = clock
         self._recogniser = Recogniser(
             transcriber,
             on_final=self._on_final,
@@ -178,6 +195,7 @@ class LocalRunner:
     async def start(self) -> None:
         self._tasks = [
             asyncio.create_task(self._tick(), name="timers"),
+            asyncio.create_task(self._come_round(), name="listen"),
             asyncio.create_task(self._deliver(), name="deliver"),
         ]
 
@@ -211,8 +229,10 @@ class LocalRunner:
 
     # ── a call ────────────────────────────────────────────────────────────────────────────────────
 
-    def open(self, info: CallInfo, paced: bool) -> None:
+    def open(self, info: CallInfo, paced: bool, source: Source | None = None) -> None:
         """Begin a call. ``paced``: it arrives in real time (a replay may come faster).
+
+        Its audio is taken from ``source``, or handed in with ``hear`` if there is none.
 
         Raises ``CallRefused`` when the id is in use or there is no room.
         """
@@ -234,7 +254,7 @@ class LocalRunner:
         drained = asyncio.Event()
         drained.set()
         prompt = self._recogniser.prompt(self._prompt(info))
-        self._calls[info.call_id] = _Open(live, prompt, paced, drained)
+        self._calls[info.call_id] = _Open(live, prompt, paced, source, drained)
         CALLS.set(len(self._calls))
         if self._audio is not None:
             self._audio.start(info)
@@ -254,15 +274,37 @@ class LocalRunner:
     def hear(self, item: AudioFrame | Gap) -> None:
         """Take the next frame, or gap, of a call in progress; ``KeyError`` if there is no such call."""
         call = self._calls[item.call_id]
-        if isinstance(item, Gap):
-            GAPS.labels(item.reason).inc(item.duration_ms / 1000)
-            self._post([item])
-        else:
-            AUDIO.inc(item.duration_ms / 1000)
-            if self._audio is not None:
-                self._audio.frame(item)
-        self._heard(call, call.live.hear(item, self._clock()))
-        self._raise(call.live, call.live.wake(call.live.watermark_ms))
+        self._take(call, [item], self._clock())
+        self._hear([call])
+
+    def listen(self, call_id: str | None = None) -> None:
+        """Take what has come for all calls, or for one, and hear it; runs every ``LISTEN_S``."""
+        only = self._calls.get(call_id) if call_id is not None else None
+        calls = list(self._calls.values()) if call_id is None else [only] if only else []
+        heard = []
+        for call in calls:
+            if call.source is not None and (items := call.source.take()):
+                self._take(call, items, call.source.arrived_s)
+                heard.append(call)
+        if heard:
+            self._hear(heard)
+
+    def _take(self, call: _Open, items: Sequence[AudioFrame | Gap], arrived_s: float) -> None:
+        for item in items:
+            if isinstance(item, Gap):
+                GAPS.labels(item.reason).inc(item.duration_ms / 1000)
+                self._post([item])
+            else:
+                AUDIO.inc(item.duration_ms / 1000)
+                if self._audio is not None:
+                    self._audio.frame(item)
+            call.live.take(item, arrived_s)
+
+    def _hear(self, calls: Sequence[_Open]) -> None:
+        for live, heard in hear_together(call.live for call in calls):
+            self._heard(self._calls[live.info.call_id], heard)
+        for call in calls:
+            self._raise(call.live, call.live.wake(call.live.watermark_ms))
 
     async def ready(self) -> None:
         """Back-pressure for a caller that is not paced by a telephone: returns when the model keeps up."""
@@ -402,6 +444,18 @@ class LocalRunner:
         )
 
     # ── timers and delivery ───────────────────────────────────────────────────────────────────────
+
+    async def _come_round(self) -> None:
+        due = self._clock()
+        while True:
+            # By the clock, not by the pause: otherwise each round's own time would add to the delay.
+            due = max(due + self.LISTEN_S, self._clock())
+            await asyncio.sleep(due - self._clock())
+            try:
+                self.listen()
+            except Exception as error:
+                # What was taken is lost, the calls go on.
+                log.error("listen.failed", error=type(error).__name__)
 
     async def _tick(self) -> None:
         while True:

@@ -170,7 +170,14 @@ def path() -> Path:
 
 @cache
 def network() -> Silero:
-    """The one network of this process. Raises ``RuntimeError`` when it is missing or another one."""
+    """The one network of this process; from here on its BLAS runs on one thread.
+
+    Raises ``RuntimeError`` when the file is missing or holds another network.
+    """
+    from threadpoolctl import threadpool_limits
+
+    # The matrices are small: BLAS threads would spin between them for longer than they take.
+    threadpool_limits(limits=1, user_api="blas")
     file = path()
     try:
         return Silero(dict(initializers(file.read_bytes())))

@@ -12,10 +12,9 @@ becomes a custom field.
 from __future__ import annotations
 
 import asyncio
-import binascii
+import contextlib
 import hmac
 import re
-from base64 import b64decode
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +24,8 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.errors import IngestError
-from streams.audio import ChannelAudio, Chunk, decode_mulaw
+from app.ingest.sockets import feed
+from streams.audio import MULAW, ChannelAudio
 from streams.events import AudioFrame, CallInfo, Channel, Gap
 from streams.local import CallRefused, LocalRunner
 
@@ -57,7 +57,8 @@ class _MediaBody(msgspec.Struct):
     track: str
     chunk: int
     timestamp: int
-    payload: str
+    payload: bytes
+    """Base64 on the wire."""
 
 
 class _Connected(msgspec.Struct, tag_field="event", tag="connected"):
@@ -99,13 +100,14 @@ class Closed:
     reason: Literal["hangup"] = "hangup"
 
 
-TwilioEvent = Opened | AudioFrame | Gap | Closed
+TwilioEvent = Opened | Closed
 
 
 class TwilioStream:
-    """One stream, from ``connected`` to ``stop``. Text in, events out; no socket, no clock.
+    """One stream, from ``connected`` to ``stop``. Text in, events and audio out; no socket, no clock.
 
     ``receive`` raises ``IngestError`` on anything the protocol does not allow; the stream is over then.
+    Audio waits, undecoded, until ``take`` is called: ``ready_ms`` of it.
     """
 
     def __init__(self) -> None:
@@ -121,7 +123,13 @@ class TwilioStream:
     def late_chunks(self) -> int:
         return sum(audio.late for audio in self._audio.values())
 
-    def receive(self, text: str | bytes) -> list[TwilioEvent]:
+    @property
+    def ready_ms(self) -> int:
+        """The longest channel's audio that ``take`` would give out."""
+        return max((audio.ready_ms for audio in self._audio.values()), default=0)
+
+    def receive(self, text: str | bytes) -> TwilioEvent | None:
+        """Take the next message; bytes are its UTF-8."""
         if len(text) > MOST_BYTES:
             raise IngestError(f"expected a message of at most {MOST_BYTES} bytes, got {len(text)}", 1009)
         if self._stopped:
@@ -132,21 +140,23 @@ class TwilioStream:
             raise IngestError(f"not a Twilio Media Streams message: {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise IngestError(f"expected JSON, got something else: {error}", 1007) from None
-        match message:
-            case _Start():
-                return self._start(message.start)
-            case _Media():
-                return list(self._media(message.media))
-            case _Stop():
-                return self._stop()
-            case _:
-                return []
+        if isinstance(message, _Media):
+            self._media(message.media)
+        elif isinstance(message, _Start):
+            return self._start(message.start)
+        elif isinstance(message, _Stop):
+            return self._stop()
+        return None
+
+    def take(self) -> list[AudioFrame | Gap]:
+        """The audio that has come in order since the last time, each channel's in one frame."""
+        return [item for audio in self._audio.values() for item in audio.take()]
 
     def finish(self) -> list[AudioFrame | Gap]:
-        """The socket is gone without ``stop``: give out what still waits for its order."""
+        """The stream is over: give out what still waits, also for its order."""
         return [item for audio in self._audio.values() for item in audio.flush()]
 
-    def _start(self, start: _StartBody) -> list[TwilioEvent]:
+    def _start(self, start: _StartBody) -> Opened:
         if self._call is not None:
             raise IngestError("expected one 'start' per stream, got a second one")
         if not _CALL_ID.fullmatch(start.callSid):
@@ -177,41 +187,36 @@ class TwilioStream:
             attributes=given,
             channels=channels,
         )
-        self._audio = {channel: ChannelAudio(start.callSid, channel, _RATE) for channel in channels}
-        return [Opened(self._call, token)]
+        self._audio = {channel: ChannelAudio(start.callSid, channel, _RATE, MULAW) for channel in channels}
+        return Opened(self._call, token)
 
     def _channel(self, track: str) -> Channel:
         if track not in _TRACKS:
             raise IngestError(f"expected track 'inbound' or 'outbound', got {track[:40]!r}")
         return _TRACKS[track]
 
-    def _media(self, media: _MediaBody) -> list[AudioFrame | Gap]:
+    def _media(self, media: _MediaBody) -> None:
         if self._call is None:
             raise IngestError("expected 'start' before 'media': the call is not known yet")
-        channel = self._channel(media.track)
-        audio = self._audio.get(channel)
+        audio = self._audio.get(self._channel(media.track))
         if audio is None:
             raise IngestError(f"track {media.track!r} was not announced in 'start'")
-        try:
-            payload = b64decode(media.payload, validate=True)
-        except binascii.Error as error:
-            raise IngestError(f"expected base64 in media.payload: {error}") from None
-        if not 0 < len(payload) <= _LONGEST_PAYLOAD:
+        if not 0 < len(media.payload) <= _LONGEST_PAYLOAD:
             raise IngestError(
-                f"expected 1 to {_LONGEST_PAYLOAD} bytes of mu-law a message, got {len(payload)}"
+                f"expected 1 to {_LONGEST_PAYLOAD} bytes of mu-law a message, got {len(media.payload)}"
             )
         if media.timestamp < 0 or media.chunk < 0:
             raise IngestError("expected chunk and timestamp not below 0")
         try:
-            return audio.push(Chunk(media.chunk, media.timestamp, decode_mulaw(payload)))
+            audio.put(media.chunk, media.timestamp, media.payload)
         except ValueError as error:
             raise IngestError(str(error)) from None
 
-    def _stop(self) -> list[TwilioEvent]:
+    def _stop(self) -> Closed:
         if self._call is None:
             raise IngestError("expected 'start' before 'stop'")
         self._stopped = True
-        return [*self.finish(), Closed()]
+        return Closed()
 
 
 def route(runner: LocalRunner, token: str) -> APIRouter:
@@ -227,22 +232,33 @@ def route(runner: LocalRunner, token: str) -> APIRouter:
 
 
 class _Session:
-    """One socket: reads frames, hands them on, ends the call whatever happens."""
+    """One socket: hands its messages to the stream, and ends the call whatever happens.
+
+    It is the runner's ``Source``: audio waits in the stream until the runner comes round. More than
+    ``MOST_READY_MS`` of it (a peer that sends faster than speech, or a runner that is late) is heard at once:
+    the loop reads nothing meanwhile, and TCP slows the peer down.
+    """
 
     START_TIMEOUT_S = 10.0
     IDLE_TIMEOUT_S = 60.0
+    MOST_READY_MS = 1_000
 
     def __init__(self, socket: WebSocket, runner: LocalRunner, token: str) -> None:
         self._socket, self._runner, self._token = socket, runner, token
         self._stream = TwilioStream()
         self._open: str | None = None
+        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Why the call ended, or what was wrong."""
+        self._messages = 0
+        self.arrived_s = runner.clock()
+
+    def take(self) -> list[AudioFrame | Gap]:
+        return self._stream.take()
 
     async def run(self) -> None:
         reason = "disconnected"
         try:
             reason = await self._read()
-        except WebSocketDisconnect:
-            pass
         except IngestError as error:
             log.warning("ingest.refused", protocol="twilio", call_id=self._open, code=error.code)
             await self._refuse(str(error), error.code)
@@ -258,25 +274,69 @@ class _Session:
             await self._end(reason)
 
     async def _read(self) -> str:
-        while True:
-            limit = self.IDLE_TIMEOUT_S if self._open else self.START_TIMEOUT_S
-            message = await asyncio.wait_for(self._socket.receive(), limit)
+        """Until the stream is over; returns why."""
+        feed(self._socket.scope, self._text)
+        idle = asyncio.create_task(self._watch())
+        ordinary = asyncio.create_task(self._receive())
+        try:
+            await asyncio.wait((self._over, idle, ordinary), return_when=asyncio.FIRST_COMPLETED)
+            for ended in (self._over, idle, ordinary):
+                if ended.done():
+                    reason = ended.result()
+                    if reason == "hangup":
+                        await self._socket.close(1000)
+                    return reason
+            raise AssertionError("one of them has ended")
+        finally:
+            # Whatever comes from here on is ignored.
+            if not self._over.done():
+                self._over.set_result("disconnected")
+            for task in (idle, ordinary):
+                task.cancel()
+            await asyncio.gather(idle, ordinary, return_exceptions=True)
+
+    async def _receive(self) -> str:
+        """What does not come through ``feed``: the end, binary frames, and all of it on other servers."""
+        while not self._over.done():
+            try:
+                message = await self._socket.receive()
+            except RuntimeError:  # it is closed already
+                return "disconnected"
             if message["type"] == "websocket.disconnect":
                 return "disconnected"
             text = message.get("text")
             if text is None:
                 raise IngestError("expected JSON text frames, got a binary frame", 1003)
-            for event in self._stream.receive(text):
-                match event:
-                    case Opened():
-                        self._authorise(event.token)
-                        self._runner.open(event.call, paced=True)
-                        self._open = event.call.call_id
-                    case Closed():
-                        await self._socket.close(1000)
-                        return event.reason
-                    case _:
-                        self._runner.hear(event)
+            self._text(text)
+        return self._over.result()
+
+    async def _watch(self) -> str:
+        """Raises ``TimeoutError`` once nothing has come for too long."""
+        while True:
+            before = self._messages
+            await asyncio.sleep(self.IDLE_TIMEOUT_S if self._open else self.START_TIMEOUT_S)
+            if self._messages == before or not self._open:
+                raise TimeoutError
+
+    def _text(self, text: str | bytes) -> None:
+        """Take one message; what is wrong with it ends ``_read``."""
+        if self._over.done():
+            return
+        self._messages += 1
+        self.arrived_s = self._runner.clock()
+        try:
+            event = self._stream.receive(text)
+            if event is None:
+                if self._open and self._stream.ready_ms > self.MOST_READY_MS:
+                    self._runner.listen(self._open)
+            elif isinstance(event, Opened):
+                self._authorise(event.token)
+                self._runner.open(event.call, paced=True, source=self)
+                self._open = event.call.call_id
+            else:
+                self._over.set_result(event.reason)
+        except Exception as error:
+            self._over.set_exception(error)
 
     def _authorise(self, parameter: str | None) -> None:
         header = self._socket.headers.get("authorization", "")
@@ -296,7 +356,8 @@ class _Session:
     async def _end(self, reason: str) -> None:
         if self._open is None:
             return
-        if reason != "hangup":
+        self._runner.listen(self._open)
+        with contextlib.suppress(KeyError):  # the runner was stopped meanwhile
             for item in self._stream.finish():
                 self._runner.hear(item)
         if self._stream.late_chunks:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.audio import ChannelAudio, Chunk, Resampler, decode_mulaw, encode_mulaw, rms_dbfs
+from streams.audio import MULAW, ChannelAudio, Codec, Resampler, decode_mulaw, encode_mulaw, rms_dbfs
 from streams.events import SAMPLE_RATE, AudioFrame, Gap
 
 
@@ -41,13 +41,48 @@ def test_a_resampled_second_is_a_second(rate):
     assert abs(sum(map(len, pieces)) - SAMPLE_RATE) <= 2
 
 
+def level(samples, hertz):
+    """Of one frequency, in decibels; ``samples`` without their ends."""
+    middle = samples[2000:-2000].astype(float) / 32768
+    turn = np.exp(-2j * np.pi * hertz * np.arange(len(middle)) / SAMPLE_RATE)
+    return 20 * np.log10(abs(np.mean(middle * turn * np.hanning(len(middle)) * 2)) * 2 + 1e-9)
+
+
+@pytest.mark.parametrize("hertz", [300, 1000, 3400])
+def test_from_the_telephone_a_tone_keeps_its_level_and_gets_no_image(hertz):
+    tone = (16384 * np.sin(2 * np.pi * hertz * np.arange(8000) / 8000)).astype(np.int16)
+    doubled = Resampler(8_000).push(tone)
+    assert level(doubled, hertz) == pytest.approx(-6.02, abs=0.1)
+    assert level(doubled, 8_000 - hertz) < -6 - 55
+
+
+def test_from_the_telephone_speech_comes_two_milliseconds_later_and_no_more():
+    resampler = Resampler(8_000)
+    came = [len(resampler.push(np.ones(160, np.int16))) for _ in range(20)]
+    assert came == [320 - 2 * 16, *[320] * 19]
+
+
+def test_clipped_sound_stays_within_sixteen_bits():
+    loud = np.where(np.arange(8000) % 7 < 3, 32767, -32768).astype(np.int16)
+    doubled = Resampler(8_000).push(loud)
+    assert (doubled[::2] == loud[: len(doubled) // 2]).all()
+
+
 def test_a_sample_rate_that_no_telephone_has_is_refused():
     with pytest.raises(ValueError, match="expected a sample rate"):
         Resampler(100)
 
 
-def chunk(number: int, value: int = 1000, samples: int = 160) -> Chunk:
-    return Chunk(number, (number - 1) * 20, np.full(samples, value, np.int16))
+PCM16 = Codec(2, lambda payload: np.frombuffer(payload, np.int16))
+
+
+def chunk(number: int, value: int = 1000, samples: int = 160) -> tuple[int, int, bytes]:
+    return number, (number - 1) * 20, np.full(samples, value, np.int16).tobytes()
+
+
+def push(audio, chunk):
+    audio.put(*chunk)
+    return audio.take()
 
 
 def heard(items):
@@ -56,60 +91,85 @@ def heard(items):
 
 
 def test_chunks_in_order_become_frames_without_holes():
-    audio = ChannelAudio("c", "agent", 16_000)
-    frames, gaps = heard([i for n in range(1, 11) for i in audio.push(chunk(n, samples=320))])
+    audio = ChannelAudio("c", "agent", 16_000, PCM16)
+    frames, gaps = heard([i for n in range(1, 11) for i in push(audio, chunk(n, samples=320))])
     assert [f.media_ms for f in frames] == list(range(0, 200, 20))
     assert gaps == []
 
 
 def test_two_swapped_chunks_are_put_right_without_a_gap():
-    audio = ChannelAudio("c", "agent", 16_000)
-    items = [i for n in (1, 2, 4, 3, 5) for i in audio.push(chunk(n, value=n, samples=320))]
+    audio = ChannelAudio("c", "agent", 16_000, PCM16)
+    items = [i for n in (1, 2, 4, 3, 5) for i in push(audio, chunk(n, value=n, samples=320))]
     frames, gaps = heard(items)
     assert gaps == []
-    assert [np.frombuffer(f.pcm, "<i2")[0] for f in frames] == [1, 2, 3, 4, 5]
+    pcm = np.frombuffer(b"".join(f.pcm for f in frames), "<i2")
+    assert pcm[::320].tolist() == [1, 2, 3, 4, 5]
 
 
 def test_a_missing_chunk_becomes_a_gap_once_five_others_wait():
-    audio = ChannelAudio("c", "agent", 16_000)
+    audio = ChannelAudio("c", "agent", 16_000, PCM16)
     items = []
     # Five chunks of 20 ms are missing, more than the drift that is forgiven.
     for n in (1, 2, *range(8, 14)):
-        items += audio.push(chunk(n, samples=320))
+        items += push(audio, chunk(n, samples=320))
     frames, gaps = heard(items)
     assert [(g.media_ms, g.duration_ms, g.reason) for g in gaps] == [(40, 100, "missing")]
-    assert frames[-1].media_ms == 240
+    assert frames[-1].media_ms + frames[-1].duration_ms == 260
 
 
 def test_a_chunk_after_its_time_is_dropped_and_counted():
-    audio = ChannelAudio("c", "agent", 16_000)
+    audio = ChannelAudio("c", "agent", 16_000, PCM16)
     for n in (1, 2, 3):
-        audio.push(chunk(n, samples=320))
-    assert audio.push(chunk(2, samples=320)) == []
+        push(audio, chunk(n, samples=320))
+    assert push(audio, chunk(2, samples=320)) == []
     assert audio.late == 1
 
 
 def test_a_peer_that_numbers_both_channels_together_costs_no_delay():
-    audio = ChannelAudio("c", "agent", 16_000)
+    audio = ChannelAudio("c", "agent", 16_000, PCM16)
     for index, number in enumerate((1, 3, 5, 7)):
-        out = audio.push(Chunk(number, index * 20, np.ones(320, np.int16)))
+        out = push(audio, (number, index * 20, np.ones(320, np.int16).tobytes()))
         assert [f.media_ms for f in out] == [index * 20]
 
 
 def test_a_timestamp_hours_away_is_an_error_not_an_hour_of_silence():
-    audio = ChannelAudio("c", "agent", 16_000)
-    audio.push(chunk(1))
+    audio = ChannelAudio("c", "agent", 16_000, PCM16)
+    push(audio, chunk(1))
     with pytest.raises(ValueError, match="within 10 minutes"):
-        audio.push(Chunk(2, 9_999_999, np.ones(160, np.int16)))
+        audio.put(2, 9_999_999, np.ones(160, np.int16).tobytes())
 
 
 @settings(max_examples=60)
 @given(st.permutations(list(range(1, 30))), st.sets(st.integers(2, 29)))
 def test_frames_never_go_back_in_time_whatever_the_order(order, lost):
-    audio = ChannelAudio("c", "agent", 8_000)
-    items = [i for n in order if n not in lost for i in audio.push(chunk(n))] + audio.flush()
+    audio = ChannelAudio("c", "agent", 8_000, PCM16)
+    items = [i for n in order if n not in lost for i in push(audio, chunk(n))] + audio.flush()
     frames, _ = heard(items)
     ends = 0
     for frame in frames:
         assert frame.media_ms >= ends - 1
         ends = frame.media_ms + frame.duration_ms
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12))
+def test_how_often_it_is_taken_changes_no_sample_and_no_time(groups):
+    rng = np.random.default_rng(5)
+    wire = rng.integers(0, 256, 160 * sum(groups), np.uint8).tobytes()
+    chunks = [(n + 1, n * 20, wire[n * 160 : (n + 1) * 160]) for n in range(sum(groups))]
+    at_once, in_groups = (ChannelAudio("c", "agent", 8_000, MULAW) for _ in range(2))
+    for one in chunks:
+        at_once.put(*one)
+    together = b"".join(f.pcm for f in at_once.flush())
+    pieces, end = [], 0
+    for group in groups:
+        for one in chunks[:group]:
+            in_groups.put(*one)
+        assert in_groups.ready_ms == group * 20
+        del chunks[:group]
+        pieces += in_groups.take()
+        assert in_groups.ready_ms == 0
+    for frame in pieces + in_groups.flush():
+        assert abs(frame.media_ms - end * 1000 // SAMPLE_RATE) <= 1
+        end += len(frame.pcm) // 2
+    assert b"".join(f.pcm for f in pieces) == together[: sum(len(f.pcm) for f in pieces)]
