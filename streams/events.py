@@ -115,7 +115,7 @@ class SpeechStopped(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Utterance(Struct, frozen=True, kw_only=True, tag=True):
-    """One stretch of speech of one channel between two endpoints, or its beginning (``partial``)."""
+    """One stretch of speech of one channel between two endpoints, or its beginning (not ``final``)."""
 
     call_id: str
     channel: Channel
@@ -126,7 +126,8 @@ class Utterance(Struct, frozen=True, kw_only=True, tag=True):
     pcm: bytes
     """Signed 16-bit little-endian mono at ``SAMPLE_RATE``."""
     final: bool
-    endpoint: Literal["pause", "soft", "hard", "end", "partial"]
+    endpoint: Literal["pause", "soft", "hard", "end", "breath", "partial"]
+    """The last two are of partial ones: after a breath, or in the middle of speaking."""
     """Why it was cut here."""
 
     @property

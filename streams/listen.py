@@ -9,7 +9,9 @@ The rules, in the order in which they are asked, once per 32 ms window:
   waits for its alert waits for this.
 * **Hard cut**: at ``longest`` the utterance is cut at the quietest window of its last third, and goes on
   as a new utterance without a break in the speech.
-* **Partial**: whenever the speech has grown by ``partial_every`` since the last one.
+* **Partial**: at a *breath*, silence that is too short to end the utterance but ends a group of words, so
+  that what was said reads as a whole; and whenever the speech has grown by ``partial_every`` since the last
+  one.
 
 How the audio is cut into frames changes nothing: windows are counted from the channel's first sample.
 """
@@ -46,9 +48,15 @@ class Endpointing:
     """Silence kept behind the speech: a model clips the last syllable without it."""
     hangover: tuple[tuple[int, int], ...] = ((0, 512), (2_000, 416), (4_000, 288), (6_000, 192))
     """(utterance at least this long, silence that ends it). The last step is the soft cut."""
-    longest: int = 15_000
+    longest: int = 10_000
     first_partial: int = 900
     partial_every: int = 650
+    breath: int = 128
+    """Longer than the closure of a stop consonant."""
+    breath_least: int = 500
+    """Speech since the last breath."""
+    breath_lead: int = 96
+    """A breath that is found this shortly before the utterance would end tells nothing in time."""
 
     def hangover_at(self, length_ms: int) -> int:
         return next(silence for least, silence in reversed(self.hangover) if length_ms >= least)
@@ -95,7 +103,7 @@ class Listener:
         self._speaking = False
         self._quiet = 0
         """Windows of silence at the end of the utterance in progress."""
-        self._partial_at = 0
+        self._partial_at = self._breath_at = 0
         self._floor = 0
         """Sample index before which no new utterance may reach back."""
 
@@ -196,10 +204,20 @@ class Listener:
             return self._cut("soft" if soft else "pause", upto, upto)
         if upto * WINDOW_MS >= self._rules.longest:
             return self._cut("hard", self._quietest(upto), upto)
+        if self._is_breath(length):
+            self._breath_at = length + self._rules.breath_least
+            self._partial_at = length + self._rules.partial_every
+            return [self._utterance(upto, final=False, endpoint="breath")]
         if length >= self._partial_at and not self._quiet:
             self._partial_at = length + self._rules.partial_every
             return [self._utterance(upto, final=False, endpoint="partial")]
         return []
+
+    def _is_breath(self, length_ms: int) -> bool:
+        breath = self._rules.breath
+        began = breath <= self._quiet * WINDOW_MS < breath + WINDOW_MS
+        in_time = breath + self._rules.breath_lead <= self._rules.hangover_at(length_ms)
+        return began and in_time and length_ms >= self._breath_at
 
     def _hear_idle(self, upto: int) -> list[Heard]:
         recent = max(0, upto - self.LOOKBACK)
@@ -215,7 +233,7 @@ class Listener:
         # The first window that begins at or behind `earliest`, of those that are kept for this.
         self._forget(max(0, upto - self._keep, -(-(earliest - self._start) // WINDOW)))
         self._speaking, self._quiet = True, 0
-        self._partial_at = self._rules.first_partial
+        self._partial_at, self._breath_at = self._rules.first_partial, self._rules.breath_least
         return [SpeechStarted(call_id=self.call_id, channel=self.channel, media_ms=onset_ms)]
 
     def _onset(self, speech: list[int], upto: int) -> int:
@@ -235,7 +253,7 @@ class Listener:
             self._forget(end)
             self._floor = self._start
             self._quiet = min(self._quiet, upto - end)
-            self._partial_at = self._rules.first_partial
+            self._partial_at, self._breath_at = self._rules.first_partial, self._rules.breath_least
             return [utterance]
         # The silence behind the tail was used by nobody: the next utterance's pre-roll may reach into it.
         self._forget(len(utterance.pcm) // 2 // WINDOW)

@@ -151,6 +151,10 @@ class LocalRunner:
     """Below the first a partial is shown but settles nothing: a model that guesses falls back on its prompt,
     which is full of the very phrases that rules look for. A reading that was led by a settled beginning is
     judged by its few new tokens alone, of which the last is always uncertain: the second is for those."""
+    BREATH_CONFIDENCE = 0.6
+    """What is read up to a breath was heard to its end: no later reading has to bear it out."""
+    BREATH_PACE_MS = 500
+    """A partial at a breath says more than one in the middle of a word: it need not wait for its pace."""
     LONGEST_PARTIAL_MS = 8_000
     DRAIN_TIMEOUT_S = 60.0
     UNPACED_JOBS = 8
@@ -358,6 +362,8 @@ class LocalRunner:
             return False
         if step == "fewer_partials":
             pace_ms *= 2
+        if partial.endpoint == "breath":
+            pace_ms = min(pace_ms, self.BREATH_PACE_MS)
         since = max(partial.start_ms, call.asked_ms.get(partial.channel, 0))
         if partial.duration_ms > self.LONGEST_PARTIAL_MS or partial.end_ms - since < pace_ms:
             return False
@@ -376,6 +382,11 @@ class LocalRunner:
         least = self.LED_CONFIDENCE if known else self.PARTIAL_CONFIDENCE
         believed = (transcript.confidence or 0.0) >= least
         certain = settled(before, transcript.text) if believed else 0
+        if (
+            recognised.utterance.endpoint == "breath"
+            and (transcript.confidence or 0.0) >= self.BREATH_CONFIDENCE
+        ):
+            certain = len(transcript.text)
         call.hypotheses[transcript.utterance_id] = (transcript.text, certain)
         if certain:
             detections = call.live.detector.on_event(replace(transcript, settled=certain))
