@@ -8,21 +8,24 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from app.build import bias, rules
-from benchmarks.speech import CHUNK_MS, TELEPHONE_RATE, Clip
+from benchmarks.speech import TELEPHONE_RATE, Clip
 from detectors.panel import Panel
-from streams.audio import ChannelAudio
-from streams.events import Alert, AudioFrame, CallInfo, Channel, Gap, OutletEvent, Transcript, Utterance
+from streams.audio import MULAW, ChannelAudio
+from streams.events import Alert, AudioFrame, CallInfo, Channel, Gap, OutletEvent, Transcript, Utterance, Word
 from streams.guards import Reading
-from streams.local import LocalRunner
+from streams.local import CallRefused, LocalRunner
 from streams.recognise import Recognised, Recogniser
 from streams.transcribe import FULL_WINDOW, Prompt, Request, WhisperTranscriber
 
 Offer = Literal["batches", "live"]
 """``batches``: as a recording, so many at once that batches form. ``live``: one per worker, nobody waits."""
 ROLES: tuple[Channel, ...] = ("agent", "customer")
+ROUND_MS = 60
+"""Audio of a channel that is handed in at a time: three chunks, about what the service takes in a round."""
+REFUSED_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,11 @@ class Watched:
                 self.passes.setdefault(request.pcm, []).append(Pass(frames, len(requests), reading))
         return readings
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    def locate(self, request: Request, text: str) -> tuple[Word, ...]:
+        return self._inner.locate(request, text)
+
+    def warm_up(self) -> None:
+        self._inner.warm_up()
 
     def forget(self) -> None:
         self.passes.clear()
@@ -200,8 +206,13 @@ def both_sides(clip: Clip) -> Frames:
     """The clip on both channels of a call: rules listen to one of them each."""
 
     def frames(call_id: str) -> list[AudioFrame | Gap]:
-        channels = [ChannelAudio(call_id, role, TELEPHONE_RATE) for role in ROLES]
-        out = [item for chunk in clip.chunks() for channel in channels for item in channel.push(chunk)]
+        channels = [ChannelAudio(call_id, role, TELEPHONE_RATE, MULAW) for role in ROLES]
+        out: list[AudioFrame | Gap] = []
+        for number, media_ms, payload in clip.chunks():
+            for channel in channels:
+                channel.put(number, media_ms, payload)
+                if channel.ready_ms >= ROUND_MS:
+                    out += channel.take()
         return out + [item for channel in channels for item in channel.flush()]
 
     return frames
@@ -244,11 +255,20 @@ def listen(
 
         async def one(name: str, frames: Frames) -> None:
             async with room:
-                runner.open(CallInfo(call_id=name, channels=ROLES), paced=paced)
+                info = CallInfo(call_id=name, channels=ROLES)
+                while True:
+                    try:
+                        runner.open(info, paced=paced)
+                        break
+                    except CallRefused as refused:
+                        # A busy machine takes the next file a little later.
+                        if not refused.retryable:
+                            raise
+                        await asyncio.sleep(REFUSED_PAUSE_S)
                 started = time.monotonic()
                 for item in frames(name):
                     if paced:
-                        due = started + (item.media_ms + CHUNK_MS) / 1000
+                        due = started + (item.media_ms + ROUND_MS) / 1000
                         await asyncio.sleep(max(0.0, due - time.monotonic()))
                     runner.hear(item)
                     if not paced:

@@ -14,7 +14,7 @@ import soxr
 
 from app.errors import MediaError
 from app.media import open_recording
-from streams.audio import Chunk, Resampler, Samples, decode_mulaw, encode_mulaw
+from streams.audio import Resampler, Samples, decode_mulaw, encode_mulaw
 from streams.events import SAMPLE_RATE
 
 TELEPHONE_RATE = 8_000
@@ -47,11 +47,11 @@ class Clip:
         """int16 at ``SAMPLE_RATE``: the payload as the server decodes and resamples it."""
         return Resampler(TELEPHONE_RATE).push(decode_mulaw(self.payload), last=True)
 
-    def chunks(self) -> Iterator[Chunk]:
-        """The payload in the pieces in which a wire brings it."""
+    def chunks(self) -> Iterator[tuple[int, int, bytes]]:
+        """The payload in the pieces in which a wire brings it: number, media time, mu-law bytes."""
         step = TELEPHONE_RATE * CHUNK_MS // 1000
         for number, start in enumerate(range(0, len(self.payload), step)):
-            yield Chunk(number, number * CHUNK_MS, decode_mulaw(self.payload[start : start + step]))
+            yield number, number * CHUNK_MS, self.payload[start : start + step]
 
 
 def read_manifest(manifest: Path, folders: Sequence[str] = ()) -> list[Clip]:

@@ -5,8 +5,7 @@ from pathlib import Path
 from app.build import rules
 from app.demo.truth import ScriptedCall, Turn
 from benchmarks.bias import call_errors, fired, longest, never_said, variants
-from benchmarks.engine import Answer, Watched
-from benchmarks.speech import Clip
+from benchmarks.engine import Watched
 from streams.events import Transcript
 from streams.testing import ScriptedTranscriber
 
@@ -58,6 +57,5 @@ def test_a_channel_is_compared_with_its_own_turns() -> None:
 
 
 def test_a_red_line_in_other_speech_is_noticed_whoever_says_it() -> None:
-    clip = Clip(Path("a.flac"), 2.0, "asr", "今天的新闻")
-    assert "redline.guaranteed_return" in fired(Answer(clip, final("这个产品保本保息"), []), rules(None))
-    assert fired(Answer(clip, final("今天的新闻"), []), rules(None)) == []
+    assert "redline.guaranteed_return" in fired("这个产品保本保息", rules(None))
+    assert fired("今天的新闻", rules(None)) == []

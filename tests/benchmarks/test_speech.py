@@ -68,5 +68,5 @@ def test_a_clip_is_heard_in_the_telephone_band(tmp_path: Path) -> None:
 
 def test_the_wire_brings_it_in_pieces_of_twenty_milliseconds(tmp_path: Path) -> None:
     chunks = list(clip(tmp_path).chunks())
-    assert [c.media_ms for c in chunks[:3]] == [0, 20, 40]
-    assert sum(len(c.samples) for c in chunks) == 4_000
+    assert [media_ms for _, media_ms, _ in chunks[:3]] == [0, 20, 40]
+    assert sum(len(payload) for _, _, payload in chunks) == 4_000
