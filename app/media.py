@@ -9,9 +9,12 @@ from pathlib import Path
 import av
 import av.error
 import numpy as np
+from prometheus_client import Counter
 
 from app.errors import MediaError
 from streams.events import SAMPLE_RATE, AudioFrame, Channel
+
+NOT_FINITE = Counter("duting_samples_not_finite", "Samples that were no number or infinite; silence instead")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Recording:
         try:
             with av.open(str(self.path)) as container:
                 for frame in container.decode(audio=0):
-                    for ready in resampler.resample(frame):
+                    for ready in resampler.resample(bounded(frame)):
                         yield ready.to_ndarray()
                 for ready in resampler.resample(None):
                     yield ready.to_ndarray()
@@ -58,6 +61,24 @@ class Recording:
                 media_ms=position * 1000 // SAMPLE_RATE,
                 pcm=samples.astype("<i2").tobytes(),
             )
+
+
+def bounded(frame: av.AudioFrame) -> av.AudioFrame:
+    """``frame`` within full scale, with silence for samples that are NaN or infinite.
+
+    Left to the conversion to integers, both would be loud clicks.
+    """
+    if frame.format.name.rstrip("p") not in ("flt", "dbl"):
+        return frame
+    planes = frame.to_ndarray()
+    if bool((np.abs(planes) <= 1.0).all()):  # false for NaN too
+        return frame
+    wrong = ~np.isfinite(planes)
+    NOT_FINITE.inc(int(wrong.sum()))
+    planes = np.clip(np.where(wrong, 0, planes), -1.0, 1.0).astype(planes.dtype)
+    repaired = av.AudioFrame.from_ndarray(planes, format=frame.format.name, layout=frame.layout.name)
+    repaired.sample_rate, repaired.pts, repaired.time_base = frame.sample_rate, frame.pts, frame.time_base
+    return repaired
 
 
 def open_recording(path: Path) -> Recording:

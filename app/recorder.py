@@ -9,10 +9,10 @@ order. What bounds each step, and so what a crash can cost:
 ============  =========  ==============================================================================
 queue         10 s       per call; full when the disk or the machine cannot keep up. Overflow: the
                          oldest audio is dropped and counted, silence stands in its place
-batch         200 ms     waits in the queue until so much has come (fewer wake-ups for many calls)
+batch         400 ms     waits in the queue until so much has come (fewer wake-ups for many calls)
 lag           400 ms     how long one channel waits for the other before it counts as silent; what comes
                          later than that is dropped and counted
-page          100 ms     of an Ogg page, each written through to the file at once
+page          120 ms     of an Ogg page, each written through to the file at once
 ============  =========  ==============================================================================
 
 A file that cannot be written costs the recording, never the call: logged once, counted, and the call
@@ -40,9 +40,9 @@ from prometheus_client import Counter
 from streams.events import SAMPLE_RATE, AudioFrame, CallInfo, Channel
 
 QUEUE_MS = 10_000
-BATCH_MS = 200
+BATCH_MS = 400
 LAG_MS = 400
-PAGE_MS = 100
+PAGE_MS = 120
 MAX_JUMP_MS = 3_600_000
 """A frame further ahead than this is a broken clock, not a long silence; it is dropped."""
 
@@ -169,8 +169,11 @@ class Mixer:
 class _File:
     """The encoder and the file. Everything here runs in a worker thread."""
 
-    def __init__(self, path: Path, columns: int) -> None:
+    def __init__(self, path: Path, columns: int, wire_rate: int) -> None:
         self.path = path
+        # A telephone's samples are every second one of ours: a third less work for the same sound.
+        self._every = 2 if wire_rate * 2 == SAMPLE_RATE else 1
+        self._rate = SAMPLE_RATE // self._every
         self._layout = "stereo" if columns == 2 else "mono"
         # FFmpeg writes pages straight to the file: no buffer of ours that a crash could take along.
         self._container = av.open(
@@ -179,18 +182,23 @@ class _File:
             format="ogg",
             options={"page_duration": str(PAGE_MS * 1000), "flush_packets": "1"},
         )
-        self._stream = self._container.add_stream("libopus", rate=SAMPLE_RATE, layout=self._layout)
+        self._stream = self._container.add_stream("libopus", rate=self._rate, layout=self._layout)
         self._stream.bit_rate = BIT_RATE * columns // 2
         # `voip` keeps the two sides apart (-100 dB; `audio` lets -30 dB through), and the lowest
-        # complexity costs half of libopus's default while speech at this rate sounds the same.
-        self._stream.codec_context.options = {"application": "voip", "compression_level": "0"}
+        # complexity costs half of libopus's default while speech at this rate sounds the same. Packets of
+        # 60 ms instead of 20 cost a tenth less, and nobody waits for them.
+        self._stream.codec_context.options = {
+            "application": "voip",
+            "compression_level": "0",
+            "frame_duration": "60",
+        }
         self._written = 0
 
     def write(self, samples: np.ndarray) -> None:
         for at in range(0, len(samples), BATCH_MS * PER_MS):
-            piece = np.ascontiguousarray(samples[at : at + BATCH_MS * PER_MS])
+            piece = np.ascontiguousarray(samples[at : at + BATCH_MS * PER_MS : self._every])
             frame = av.AudioFrame.from_ndarray(piece.reshape(1, -1), format="s16", layout=self._layout)
-            frame.sample_rate = SAMPLE_RATE
+            frame.sample_rate = self._rate
             frame.pts = self._written
             self._written += len(piece)
             self._container.mux(self._stream.encode(frame))
@@ -217,8 +225,9 @@ class _File:
 class _Recording:
     """A call's queue and what the workers make of it."""
 
-    def __init__(self, call: CallInfo, folder: Path) -> None:
+    def __init__(self, call: CallInfo, folder: Path, wire_rate: int) -> None:
         self.call_id = call.call_id
+        self._wire_rate = wire_rate
         self.lock = threading.Lock()
         self.queue: deque[AudioFrame] = deque()
         self.queued_ms = 0
@@ -258,7 +267,7 @@ class _Recording:
         if self.failed:
             return
         if self._file is None:
-            self._file = _File(_create(self._folder, self.call_id), self._mixer.columns)
+            self._file = _File(_create(self._folder, self.call_id), self._mixer.columns, self._wire_rate)
         for frame in frames:
             start = self._mixer.start_of(frame)
             if start - max(self._mixer.position, self._mixer.end) > MAX_JUMP_MS * PER_MS:
@@ -316,9 +325,12 @@ class Recorders:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recorder")
         self._running: dict[str, _Recording] = {}
 
-    def start(self, call: CallInfo) -> None:
-        """Begin a recording; one of the same id that still runs is ended first. Never blocks."""
-        recording = _Recording(call, self._folder)
+    def start(self, call: CallInfo, wire_rate: int = SAMPLE_RATE) -> None:
+        """Begin a recording; one of the same id that still runs is ended first. Never blocks.
+
+        ``wire_rate``: hertz at which the audio came before it was brought to ``SAMPLE_RATE``.
+        """
+        recording = _Recording(call, self._folder, wire_rate)
         before = self._running.get(call.call_id)
         self._running[call.call_id] = recording
         if before is None:

@@ -30,6 +30,7 @@ from prometheus_client import Counter, Gauge
 from streams.agreement import settled
 from streams.call import CallDetector, LiveCall, hear_together
 from streams.events import (
+    SAMPLE_RATE,
     Alert,
     AudioFrame,
     CallEnded,
@@ -77,7 +78,7 @@ class CallRefused(Exception):
 class FrameSink(Protocol):
     """Keeps a call's audio; ``app.recorder.Recorders`` is one. None of these may block."""
 
-    def start(self, call: CallInfo) -> None: ...
+    def start(self, call: CallInfo, wire_rate: int) -> None: ...
 
     def frame(self, frame: AudioFrame) -> None: ...
 
@@ -87,6 +88,8 @@ class FrameSink(Protocol):
 class Source(Protocol):
     """Where a call's audio waits until the runner comes round."""
 
+    rate: int
+    """Hertz at which it comes, before it is brought to ``SAMPLE_RATE``."""
     arrived_s: float
     """Clock at which the newest of it came in."""
 
@@ -261,7 +264,7 @@ class LocalRunner:
         self._calls[info.call_id] = _Open(live, prompt, paced, source, drained)
         CALLS.set(len(self._calls))
         if self._audio is not None:
-            self._audio.start(info)
+            self._audio.start(info, source.rate if source is not None else SAMPLE_RATE)
         started = CallStarted(call=info)
         self._post([started])
         self._raise(live, live.detector.on_event(started))

@@ -242,6 +242,7 @@ class _Session:
     START_TIMEOUT_S = 10.0
     IDLE_TIMEOUT_S = 60.0
     MOST_READY_MS = 1_000
+    rate = _RATE
 
     def __init__(self, socket: WebSocket, runner: LocalRunner, token: str) -> None:
         self._socket, self._runner, self._token = socket, runner, token

@@ -107,6 +107,26 @@ async def test_agent_is_left_customer_is_right_each_at_its_media_time(tmp_path: 
     assert loud_spans(right) == (pytest.approx(2000, abs=30), pytest.approx(2500, abs=30))
 
 
+async def test_what_came_from_a_telephone_is_coded_at_its_rate_and_lasts_as_long(tmp_path: Path) -> None:
+    agent = np.concatenate([np.zeros(16 * 1000, np.int16), tone(500), np.zeros(16 * 1500, np.int16)])
+    recorders = Recorders(tmp_path)
+    recorders.start(CallInfo(call_id="phone"), wire_rate=8_000)
+    for frame in frames("phone", "agent", agent):
+        recorders.frame(frame)
+    await recorders.close("phone", 3000)
+    await recorders.aclose()
+    [path] = files(tmp_path)
+    # RFC 7845, 5.1: the identification header says at which rate the sound came.
+    header = path.read_bytes()
+    at = header.index(b"OpusHead")
+    assert int.from_bytes(header[at + 12 : at + 16], "little") == 8_000
+    left, right = decode(path)
+    assert abs(len(left) / 16 - 3000) <= 20
+    assert loud_spans(left) == (pytest.approx(1000, abs=30), pytest.approx(1500, abs=30))
+    # But for the first packet of a tone out of nothing, which libopus lets through at every rate.
+    assert np.abs(right[20_000:]).max() < 0.001
+
+
 async def test_a_channel_that_never_comes_is_silence(tmp_path: Path) -> None:
     audio = frames("half", "customer", tone(2000))
     left, right = decode(await record(tmp_path, CallInfo(call_id="half"), audio, 2000))

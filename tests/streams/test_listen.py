@@ -4,9 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.events import SAMPLE_RATE, SpeechStarted, SpeechStopped, Utterance
+from streams.call import LiveCall, hear_together
+from streams.events import SAMPLE_RATE, AudioFrame, CallInfo, SpeechStarted, SpeechStopped, Utterance
 from streams.listen import Endpointing, Listener
 from streams.testing import LoudnessVad, play, silence, tone
+from streams.vad import SileroVad
 
 
 def listen(*pieces, rules=None, frame_ms=20):
@@ -123,3 +125,76 @@ def test_two_runs_over_the_same_audio_are_equal():
     audio = (silence(300), tone(900), silence(700), tone(2500), silence(600))
     assert listen(*audio) == listen(*audio)
     assert SAMPLE_RATE == 16_000
+
+
+def test_frames_of_one_sample_or_of_none_are_taken():
+    listener = Listener("c", "agent", LoudnessVad())
+    for start in range(600):
+        [frame] = play("c", "agent", np.ones(1, np.int16), start_ms=start * 1000 // SAMPLE_RATE)
+        assert listener.push(frame) == []
+    assert listener.push(AudioFrame(call_id="c", channel="agent", media_ms=37, pcm=b"")) == []
+    assert listener.media_ms == 37
+    assert listener.finish() == []
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 4000), min_size=1, max_size=40))
+def test_how_the_audio_is_cut_into_frames_changes_nothing(sizes):
+    audio = np.concatenate([silence(700), tone(2500), silence(300), tone(5000), silence(230), tone(900)])
+    whole = Listener("c", "agent", LoudnessVad())
+    expected = whole.push(next(play("c", "agent", audio, frame_ms=60_000))) + whole.finish()
+    listener, out, at = Listener("c", "agent", LoudnessVad()), [], 0
+    while at < len(audio):
+        size = sizes[at % len(sizes)]
+        for frame in play("c", "agent", audio[at : at + size], at * 1000 // SAMPLE_RATE, frame_ms=60_000):
+            out += listener.push(frame)
+        at += size
+    assert out + listener.finish() == expected
+
+
+def test_many_channels_heard_together_hear_what_each_hears_alone():
+    channels = [np.concatenate([silence(100 * n), tone(900 + 300 * n), silence(800)]) for n in range(5)]
+    together_, alone = [], [listen(audio, frame_ms=64) for audio in channels]
+    calls = [LiveCall(CallInfo(call_id="c", channels=("agent",)), None, LoudnessVad) for _ in channels]
+    frames = [list(play("c", "agent", audio, frame_ms=64)) for audio in channels]
+    found = {id(call): [] for call in calls}
+    for at in range(max(map(len, frames))):
+        for call, own in zip(calls, frames, strict=True):
+            for frame in own[at : at + 1]:
+                call.take(frame, arrived_s=0.0)
+        for call, heard in hear_together(calls):
+            found[id(call)] += heard
+    together_ = [found[id(call)] + call.finish() for call in calls]
+    assert together_ == alone
+
+
+def test_a_minute_of_clipped_noise_gives_bounded_utterances():
+    noise = np.random.default_rng(1).choice(np.array([-32768, 32767], np.int16), 60 * SAMPLE_RATE)
+    for vad in (SileroVad(), LoudnessVad()):
+        listener = Listener("c", "agent", vad)
+        heard = [h for f in play("c", "agent", noise, frame_ms=64) for h in listener.push(f)]
+        cut = [h for h in heard + listener.finish() if isinstance(h, Utterance)]
+        assert all(u.duration_ms <= Endpointing().longest for u in cut)
+
+
+def test_a_channel_that_never_stops_talking_is_cut_at_the_longest_and_held_no_longer():
+    listener, rules = Listener("c", "agent", LoudnessVad()), Endpointing()
+    cut, latest = [], 0
+    for frame in play("c", "agent", tone(120_000), frame_ms=64):
+        for heard in listener.push(frame):
+            if isinstance(heard, Utterance) and heard.final:
+                cut.append(heard)
+                latest = max(latest, frame.media_ms + frame.duration_ms - heard.end_ms)
+    assert len(cut) >= 120_000 // rules.longest
+    assert {u.endpoint for u in cut} == {"hard"}
+    # Nobody waits longer for a text than the part behind the quietest window.
+    assert latest <= rules.longest // 3 + 100
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(-32768, 32767), max_size=3000))
+def test_any_samples_whatever_are_heard_without_an_error(values):
+    listener = Listener("c", "agent", SileroVad())
+    for frame in play("c", "agent", np.array(values * 4, np.int16), frame_ms=64):
+        listener.push(frame)
+    listener.finish()
