@@ -213,6 +213,9 @@ def summary(measured: Measured, reference: dict[Key, tuple[int, int]] | None) ->
         "gap_ms": sum(measured.gap_ms.values()),
         "refused": sum(call.outcome == "refused" for call in report.calls),
         "broken": sum(call.outcome == "broken" for call in report.calls),
+        "broken_what": sorted(
+            {f"{call.code}: {call.message}" for call in report.calls if call.outcome == "broken"}
+        ),
         "worst_step": max((step for _, step, _ in measured.socket.steps), default=0),
         "call_seconds": round(call_s, 1),
         "speech_per_call_second": rounded(speech_s / call_s if call_s else None),

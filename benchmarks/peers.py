@@ -38,6 +38,7 @@ from app.demo import truth
 from app.demo.show import percentile
 from benchmarks import plots, whisper_live
 from benchmarks.latency import run as run_ours
+from benchmarks.load import VALID_LAG_S
 from benchmarks.machine import machine
 from benchmarks.measured import rounded, summary
 from benchmarks.plain_whisper import PlainWhisper
@@ -61,11 +62,14 @@ def ours(load: Load, calls_dir: Path) -> Row:
         "seen": found["recall"],
         **{key: found[key] for key in ("p50_s", "p95_s", "max_s")},
         "server_cores": found["server_cores"],
+        "lag_s": found["load_worst_lag_s"],
         "valid": found["valid"],
     }
 
 
-def judged(engine: str, calls: int, heard: Sequence[Heard], pack: Pack, cores: float | None) -> Row:
+def judged(
+    engine: str, calls: int, heard: Sequence[Heard], pack: Pack, lag_s: float, cores: float | None
+) -> Row:
     scored, delays = score(heard, pack)
     return {
         "engine": engine,
@@ -77,7 +81,8 @@ def judged(engine: str, calls: int, heard: Sequence[Heard], pack: Pack, cores: f
         "max_s": rounded(delays[-1] if delays else None),
         "server_cores": rounded(cores, 2),
         "characters": sum(len(read.text) for call in heard for read in call.reads if read.done),
-        "valid": True,
+        "lag_s": rounded(lag_s),
+        "valid": lag_s <= VALID_LAG_S,
     }
 
 
@@ -91,7 +96,7 @@ class Peers:
     venv: Path
     """Where WhisperLive is installed."""
 
-    def play(self, load: Load, listen: Listen) -> Coroutine[None, None, list[Heard]]:
+    def play(self, load: Load, listen: Listen) -> Coroutine[None, None, tuple[list[Heard], float]]:
         return lines(self.audios, load.calls, load.seconds, load.spread_s, load.seed, listen)
 
 
@@ -102,20 +107,20 @@ def live(peers: Peers, load: Load, prompt: str | None) -> Row:
         log = Path(folder) / "server.log"
         with whisper_live.server(python, peers.model, 2 * load.calls + 2, log) as (address, pid):
 
-            async def play() -> tuple[list[Heard], float]:
+            async def play() -> tuple[list[Heard], float, float]:
                 await whisper_live.warm_up(address, peers.model, prompt)
                 process = psutil.Process(pid)
                 before, begun = _cpu_s(process), time.monotonic()
-                heard = await peers.play(
+                heard, lag = await peers.play(
                     load,
                     lambda chosen, call_id: whisper_live.listen(
                         address, peers.model, prompt, chosen, call_id
                     ),
                 )
-                return heard, (_cpu_s(process) - before) / (time.monotonic() - begun)
+                return heard, lag, (_cpu_s(process) - before) / (time.monotonic() - begun)
 
-            heard, cores = asyncio.run(play())
-    return judged("whisper_live", load.calls, heard, peers.pack, cores)
+            heard, lag, cores = asyncio.run(play())
+    return judged("whisper_live", load.calls, heard, peers.pack, lag, cores)
 
 
 def plain(peers: Peers, load: Load, prompt: str | None) -> Row:
@@ -124,10 +129,10 @@ def plain(peers: Peers, load: Load, prompt: str | None) -> Row:
     for chosen in peers.audios:
         engine.prepare(chosen)
     try:
-        heard = asyncio.run(peers.play(load, engine.listen))
+        heard, lag = asyncio.run(peers.play(load, engine.listen))
     finally:
         engine.close()
-    row = judged("faster_whisper", load.calls, heard, peers.pack, None)
+    row = judged("faster_whisper", load.calls, heard, peers.pack, lag, None)
     row["model_s_per_speech_second"] = rounded(engine.busy_s / engine.speech_s if engine.speech_s else None)
     return row
 
@@ -169,13 +174,14 @@ def _ratio(above: float | None, below: float | None) -> float | None:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    out = Table("engine", "calls", "phrases", "seen", "p50 s", "p95 s", "max s", "cores", "p50 ×", "p95 ×")
+    out = Table(
+        "engine", "calls", "phrases", "seen", "p50 s", "p95 s", "max s", "cores", "lag s", "p50 ×", "p95 ×"
+    )
     beside = {(r["engine"], r["calls"]): r for r in ratios(rows)}
     for row in rows:
         ratio = beside.get((row["engine"], row["calls"]), {})
-        cells = [
-            row[k] for k in ("engine", "calls", "phrases", "seen", "p50_s", "p95_s", "max_s", "server_cores")
-        ]
+        figures = ("engine", "calls", "phrases", "seen", "p50_s", "p95_s", "max_s", "server_cores", "lag_s")
+        cells = [row[figure] for figure in figures]
         cells += [ratio.get("p50"), ratio.get("p95")]
         out.add_row(*("" if cell is None else str(cell) for cell in cells))
     return out

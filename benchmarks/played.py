@@ -93,8 +93,11 @@ Listen = Callable[[Audio, str], Awaitable[tuple[float, list[Read]]]]
 
 async def lines(
     audios: Sequence[Audio], number: int, seconds: float, spread_s: float, seed: int, listen: Listen
-) -> list[Heard]:
-    """Play as ``benchmarks.load`` does: ``number`` lines, calls back to back, for ``seconds``."""
+) -> tuple[list[Heard], float]:
+    """Play as ``benchmarks.load`` does: ``number`` lines, calls back to back, for ``seconds``.
+
+    Returns what was heard and how late, at worst, this loop was in seconds: as late were the telephones.
+    """
     by_name = {a.call.name: a for a in audios}
     begun = time.monotonic()
     numbers = count(1)
@@ -113,8 +116,28 @@ async def lines(
             out.append(Heard(heard(chosen.call, call_id, length), started, reads))
             await asyncio.sleep(PAUSE_S)
 
-    await asyncio.gather(*(line(index) for index in range(number)))
-    return out
+    lag = _Lag()
+    watching = asyncio.create_task(lag.watch())
+    try:
+        await asyncio.gather(*(line(index) for index in range(number)))
+    finally:
+        watching.cancel()
+    return out, lag.worst_s
+
+
+class _Lag:
+    """How late this event loop wakes."""
+
+    EVERY_S = 0.02
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+
+    async def watch(self) -> None:
+        while True:
+            due = time.monotonic() + self.EVERY_S
+            await asyncio.sleep(self.EVERY_S)
+            self.worst_s = max(self.worst_s, time.monotonic() - due)
 
 
 def first_seen(heard: Heard, pack: Pack, slack_s: float = truth.SLACK_S) -> dict[tuple[str, float], float]:
