@@ -43,7 +43,7 @@ from benchmarks.machine import machine
 from benchmarks.measured import rounded, summary
 from benchmarks.plain_whisper import PlainWhisper
 from benchmarks.played import Audio, Heard, Listen, audio, lines, score
-from benchmarks.rig import Load
+from benchmarks.rig import Load, ahead
 from detectors.rules.model import Pack
 from streams.events import CallInfo
 
@@ -119,7 +119,8 @@ def live(peers: Peers, load: Load, prompt: str | None) -> Row:
                 )
                 return heard, lag, (_cpu_s(process) - before) / (time.monotonic() - begun)
 
-            heard, lag, cores = asyncio.run(play())
+            with ahead():
+                heard, lag, cores = asyncio.run(play())
     return judged("whisper_live", load.calls, heard, peers.pack, lag, cores)
 
 

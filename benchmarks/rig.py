@@ -143,7 +143,7 @@ async def measure(rig: Rig, load: Load, calls_dir: Path = truth.CALLS, settle_s:
     Raises ``DemoFailed`` when the supervisor's socket or the load process ends before its time.
     """
     cookie = await asyncio.to_thread(run.log_in, rig.address, rig.account)
-    with _ahead():
+    with ahead():
         return await _measure(rig, load, calls_dir, settle_s, cookie)
 
 
@@ -181,7 +181,7 @@ async def _measure(rig: Rig, load: Load, calls_dir: Path, settle_s: float, cooki
 
 
 @contextlib.contextmanager
-def _ahead() -> Iterator[None]:
+def ahead() -> Iterator[None]:
     """This thread, and what it starts meanwhile, before others; needs the right to do so, else nothing."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with contextlib.suppress(PermissionError):
