@@ -2,8 +2,8 @@
 
 Every call's utterances meet here, above the model. The rules, in the order in which they are asked:
 
-1. A job belongs to a *class*: suspicious finals, finals, partials, retries, word times, background. The
-   class gives its deadline (arrival + ``BUDGET_S``) and its rank. A job whose deadline has passed ranks
+1. A job belongs to a *class*: suspicious finals, finals, breaths, partials, retries, word times, background.
+   The class gives its deadline (arrival + ``BUDGET_S``) and its rank. A job whose deadline has passed ranks
    with the finals, so that nothing starves; but not a partial, which is nothing worth once it is late.
    Among partials the call that was served longest ago comes first, so that no talkative call takes
    what is left of the machine for itself; finals go by their deadline alone.
@@ -33,14 +33,19 @@ class Kind(IntEnum):
     SUSPICIOUS = 0
     """A final in which something was already suspected."""
     FINAL = 1
-    PARTIAL = 2
-    RETRY = 3
+    AHEAD = 2
+    """Up to a breath: a partial that is the final too if the silence goes on."""
+    PARTIAL = 3
+    RETRY = 4
     """A final that the short window got wrong; goes again with a larger one."""
-    WORDS = 4
+    WORDS = 5
     """When each word of a final that raised an alert was said."""
-    BACKGROUND = 5
+    BACKGROUND = 6
     """A final of a recording that is replayed: nobody waits for it."""
 
+
+PARTIALS = (Kind.AHEAD, Kind.PARTIAL)
+"""Readings of what is still being said. One per channel waits."""
 
 FINALS = (Kind.SUSPICIOUS, Kind.FINAL)
 """Somebody waits for these: their wait is what degradation measures."""
@@ -48,6 +53,7 @@ FINALS = (Kind.SUSPICIOUS, Kind.FINAL)
 BUDGET_S = {
     Kind.SUSPICIOUS: 0.3,
     Kind.FINAL: 0.8,
+    Kind.AHEAD: 0.4,
     Kind.PARTIAL: 1.0,
     Kind.RETRY: 2.5,
     Kind.WORDS: 4.0,
@@ -83,7 +89,7 @@ class Job(Generic[Payload]):
 
     def rank(self, now_s: float, served_s: float = 0.0) -> tuple[int, float]:
         """Smaller is more urgent. ``served_s``: when a partial of this call was last computed."""
-        if self.kind is Kind.PARTIAL:
+        if self.kind in PARTIALS:
             return int(self.kind), served_s
         if now_s >= self.deadline_s:
             return min(int(self.kind), int(Kind.FINAL)), self.deadline_s
@@ -163,8 +169,8 @@ class Scheduler(Generic[Payload]):
         if job.kind in (Kind.RETRY, Kind.WORDS) and self.waiting(job.kind) >= self._most_retries:
             return [job]
         superseded: list[Job[Payload]] = []
-        if job.kind in (Kind.PARTIAL, *FINALS):
-            superseded = [j for j in self._jobs if j.kind is Kind.PARTIAL and j.channel == job.channel]
+        if job.kind in (*PARTIALS, *FINALS):
+            superseded = [j for j in self._jobs if j.kind in PARTIALS and j.channel == job.channel]
             for old in superseded:
                 self._jobs.remove(old)
         self._jobs.append(job)
@@ -172,7 +178,7 @@ class Scheduler(Generic[Payload]):
 
     def give_up(self, kind: Kind) -> list[Job[Payload]]:
         """Remove and return all waiting partials, retries or word times (when the service degrades)."""
-        if kind not in (Kind.PARTIAL, Kind.RETRY, Kind.WORDS):
+        if kind in (*FINALS, Kind.BACKGROUND):
             raise ValueError("finals are never given up")
         gone = [job for job in self._jobs if job.kind is kind]
         self._jobs = [job for job in self._jobs if job.kind is not kind]
@@ -201,9 +207,9 @@ class Scheduler(Generic[Payload]):
         chosen = (leader, *mates[: size - 1])
         taken = {id(job) for job in chosen}
         self._jobs = [job for job in self._jobs if id(job) not in taken]
-        if any(job.kind is Kind.PARTIAL for job in chosen):
+        if any(job.kind in PARTIALS for job in chosen):
             self._served = {c: at for c, at in self._served.items() if now_s - at < self.MEMORY_S}
-            self._served |= {job.call_id: now_s for job in chosen if job.kind is Kind.PARTIAL}
+            self._served |= {job.call_id: now_s for job in chosen if job.kind in PARTIALS}
         return Batch(chosen)
 
     def _may_grow(self, leader: Job[Payload], size: int, now_s: float) -> bool:

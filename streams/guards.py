@@ -87,13 +87,14 @@ def rejected(reading: Reading, prompt: str) -> str | None:
         return "phantom"
     if reading.no_speech > 0.6 and reading.log_probability < -0.7:
         return "no_speech"
-    if reading.log_probability < -1.6:
+    if reading.log_probability < -1.0:
         return "log_probability"
     if reading.compression > 2.4:
         return "compression"
     if reading.seconds > 0 and len(said) / reading.seconds > 12:
         return "rate"
-    if echoes(said, wordless(prompt)):
+    told = wordless(prompt)
+    if echoes(said, told) or (reading.log_probability < -0.5 and patched(said, told)):
         return "prompt"
     return None
 
@@ -105,6 +106,22 @@ def echoes(said: str, prompt: str) -> bool:
     prompt may not.
     """
     return len(said) >= 12 and said in prompt
+
+
+def patched(said: str, prompt: str) -> bool:
+    """Whether the text is put together from pieces of the prompt: what a model does that hears no words.
+
+    At least two pieces of three characters and more, and three quarters of the text.
+    """
+    at = pieces = covered = 0
+    while at < len(said):
+        length = 0
+        while at + length < len(said) and said[at : at + length + 1] in prompt:
+            length += 1
+        if length >= 3:
+            pieces, covered = pieces + 1, covered + length
+        at += max(1, length)
+    return len(said) >= 8 and pieces >= 2 and covered >= 0.75 * len(said)
 
 
 def without_loops(text: str) -> str:

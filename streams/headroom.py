@@ -43,8 +43,10 @@ class Headroom:
     workers: int
     call_cost: float = 0.05
 
-    EASY, FULL = 0.45, 0.85
+    EASY, FULL = 0.45, 0.8
     """Shares of busy workers: below the first partials come at their best pace, from the second on none."""
+    AHEAD = 0.9
+    """From this share on nothing is read ahead of its final: where the speaker goes on it was for nothing."""
     PACE_MS, SLOW_PACE_MS = 650, 2_600
     MOST_FINALS = 0.9
     """Of the workers' time may go to finals; beyond it every final waits longer than the one before."""
@@ -61,6 +63,10 @@ class Headroom:
         self._all.add(seconds, now_s)
         if finals:
             self._finals.add(seconds, now_s)
+
+    def was_final(self, seconds: float, now_s: float) -> None:
+        """What was worked for a partial has become a final."""
+        self._finals.add(seconds, now_s)
 
     def calls_running(self, calls: int, now_s: float) -> None:
         """Call a few times a second: how many calls the finals came from."""
@@ -82,6 +88,10 @@ class Headroom:
         if share >= 1:
             return None
         return round(self.PACE_MS + max(0.0, share) * (self.SLOW_PACE_MS - self.PACE_MS))
+
+    def reads_ahead(self, now_s: float) -> bool:
+        """Whether there is time to read up to a breath that may, or may not, end the utterance."""
+        return self.busy(now_s) < self.AHEAD
 
     def has_room(self, calls: int) -> bool:
         """Whether the finals of ``calls`` calls and one more would fit."""

@@ -10,8 +10,8 @@ The rules, in the order in which they are asked, once per 32 ms window:
 * **Hard cut**: at ``longest`` the utterance is cut at the quietest window of its last third, and goes on
   as a new utterance without a break in the speech.
 * **Partial**: at a *breath*, silence that is too short to end the utterance but ends a group of words, so
-  that what was said reads as a whole; and whenever the speech has grown by ``partial_every`` since the last
-  one.
+  that what was said reads as a whole; where the silence goes on, it is what the final will hold, sample by
+  sample. And whenever the speech has grown by ``partial_every`` since the last one.
 
 How the audio is cut into frames changes nothing: windows are counted from the channel's first sample.
 """
@@ -44,7 +44,7 @@ class Endpointing:
     """All in milliseconds."""
 
     preroll: int = 300
-    tail: int = 160
+    tail: int = 128
     """Silence kept behind the speech: a model clips the last syllable without it."""
     hangover: tuple[tuple[int, int], ...] = ((0, 512), (2_000, 416), (4_000, 288), (6_000, 192))
     """(utterance at least this long, silence that ends it). The last step is the soft cut."""
@@ -52,7 +52,7 @@ class Endpointing:
     first_partial: int = 900
     partial_every: int = 650
     breath: int = 128
-    """Longer than the closure of a stop consonant."""
+    """Longer than the closure of a stop consonant; no shorter than the tail."""
     breath_least: int = 500
     """Speech since the last breath."""
     breath_lead: int = 96

@@ -156,8 +156,6 @@ class LocalRunner:
     judged by its few new tokens alone, of which the last is always uncertain: the second is for those."""
     BREATH_CONFIDENCE = 0.6
     """What is read up to a breath was heard to its end: no later reading has to bear it out."""
-    BREATH_PACE_MS = 500
-    """A partial at a breath says more than one in the middle of a word: it need not wait for its pace."""
     LONGEST_PARTIAL_MS = 8_000
     DRAIN_TIMEOUT_S = 60.0
     UNPACED_JOBS = 8
@@ -336,6 +334,7 @@ class LocalRunner:
         if self._audio is not None:
             await self._audio.close(call_id, media_ms)
         self._calls.pop(call_id, None)
+        self._recogniser.forget(call_id)
         CALLS.set(len(self._calls))
         self._post([ended])
         log.info("call.ended", call_id=call_id, reason=reason, media_ms=media_ms, gap_ms=call.live.gap_ms)
@@ -360,18 +359,21 @@ class LocalRunner:
     def _wants(self, call: _Open, partial: Utterance) -> bool:
         """Whether the model has time for this partial; a replay has nobody to show partials to."""
         step = self._recogniser.degradation.name
-        pace_ms = self._recogniser.partial_pace_ms()
-        if not call.paced or pace_ms is None or step not in ("all", "fewer_partials"):
+        if not call.paced or step not in ("all", "fewer_partials"):
             return False
-        if step == "fewer_partials":
-            pace_ms *= 2
         if partial.endpoint == "breath":
-            pace_ms = min(pace_ms, self.BREATH_PACE_MS)
-        since = max(partial.start_ms, call.asked_ms.get(partial.channel, 0))
-        if partial.duration_ms > self.LONGEST_PARTIAL_MS or partial.end_ms - since < pace_ms:
-            return False
-        call.asked_ms[partial.channel] = partial.end_ms
-        return True
+            wanted = self._recogniser.reads_ahead()
+        else:
+            since = max(partial.start_ms, call.asked_ms.get(partial.channel, 0))
+            pace_ms = self._recogniser.partial_pace_ms()
+            wanted = (
+                pace_ms is not None
+                and partial.duration_ms <= self.LONGEST_PARTIAL_MS
+                and partial.end_ms - since >= pace_ms * (2 if step == "fewer_partials" else 1)
+            )
+        if wanted:
+            call.asked_ms[partial.channel] = partial.end_ms
+        return wanted
 
     # ── transcribe → detect → raise ───────────────────────────────────────────────────────────────
 

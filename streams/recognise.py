@@ -13,11 +13,12 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from streams.batching import FINALS, Batch, Job, Kind, Scheduler, Shape
+from streams.batching import FINALS, PARTIALS, Batch, Job, Kind, Scheduler, Shape
 from streams.degrade import Degradation
 from streams.events import Transcript, Utterance, Word
 from streams.guards import Reading, rejected, suspicious
@@ -50,6 +51,7 @@ BATCH_SECONDS = Histogram(
 )
 SPEECH = Counter("duting_speech_seconds", "Speech sent to the model as finals")
 REJECTED = Counter("duting_readings_rejected", "Readings that a guard refused", ["reason"])
+READ_AHEAD = Counter("duting_finals_read_ahead", "Finals that had been read when their silence was over")
 RETRIES = Counter("duting_retries", "Suspicious readings sent again", ["reason"])
 
 
@@ -75,6 +77,8 @@ class _Task:
     prompt: Prompt
     cut_s: float
     prefix: str = ""
+    ahead: _Ahead | None = None
+    """Of a partial at a breath: where its reading goes."""
     first: Reading | None = None
     """Of the short window, when this is a retry."""
     asr_s: float = 0.0
@@ -88,6 +92,23 @@ class _Search:
     prompt: Prompt
     text: str
     answer: Callable[[tuple[Word, ...]], None]
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """A reading up to a breath, kept until it is known whether the utterance ends there."""
+
+    utterance: Utterance
+    state: Literal["waiting", "running", "done"] = "waiting"
+    reading: Reading | None = None
+    seconds: float = 0.0
+    """Of the model's time."""
+    final: _Task | None = None
+    """The utterance did end there, and waits for the reading that is under way."""
+
+    def ends(self, final: Utterance) -> bool:
+        mine = self.utterance
+        return mine.utterance_id == final.utterance_id and mine.end_ms == final.end_ms
 
 
 class Recogniser:
@@ -123,6 +144,8 @@ class Recogniser:
         """Workers that are busy with a retry."""
         self._pool = ThreadPoolExecutor(transcriber.workers, thread_name_prefix="model", initializer=give_way)
         self._running: set[asyncio.Task[None]] = set()
+        self._ahead: dict[tuple[str, str], _Ahead] = {}
+        """By channel: the last breath's reading. Goes with the next utterance's, or with the call."""
         self._eased = asyncio.Event()
         """Set whenever a batch is done."""
 
@@ -142,12 +165,39 @@ class Recogniser:
         is known to begin with. ``suspected``: a partial has raised an alert that the final is to bear out.
         """
         now = self._clock()
-        kind = Kind.PARTIAL
-        if utterance.final:
+        channel = (utterance.call_id, utterance.channel)
+        task = _Task(utterance, prompt, now, prefix)
+        if not utterance.final:
+            self._ahead.pop(channel, None)
+            if utterance.endpoint == "breath":
+                ahead = self._ahead[channel] = _Ahead(utterance)
+                self._queue(replace(task, prefix="", ahead=ahead), Kind.AHEAD, now)
+            else:
+                self._queue(task, Kind.PARTIAL, now)
+        else:
             SPEECH.inc(utterance.duration_ms / 1000)
             kind = (Kind.SUSPICIOUS if suspected else Kind.FINAL) if live else Kind.BACKGROUND
-        self._queue(_Task(utterance, prompt, now, prefix), kind, now)
+            if not self._read_ahead(self._ahead.pop(channel, None), task, kind):
+                self._queue(task, kind, now)
         self._dispatch()
+
+    def _read_ahead(self, ahead: _Ahead | None, final: _Task, kind: Kind) -> bool:
+        """Whether the final's samples were read already, or are just being read, after the last breath."""
+        if ahead is None or not ahead.ends(final.utterance) or ahead.state == "waiting":
+            return False
+        READ_AHEAD.inc()
+        if ahead.state == "running":
+            ahead.final = final
+        else:
+            self.headroom.was_final(ahead.seconds, self._clock())
+            # Not at once: whoever submits must come to know of the final before its answer.
+            asyncio.get_running_loop().call_soon(self._answer, kind, final, ahead.reading)
+        return True
+
+    def forget(self, call_id: str) -> None:
+        """The call is over."""
+        for channel in [channel for channel in self._ahead if channel[0] == call_id]:
+            del self._ahead[channel]
 
     def locate(
         self, utterance: Utterance, prompt: Prompt, text: str, answer: Callable[[tuple[Word, ...]], None]
@@ -187,6 +237,10 @@ class Recogniser:
         """Speech between two partials of an utterance that the machine can bear now; ``None``: none."""
         return self.headroom.partial_pace_ms(self._clock())
 
+    def reads_ahead(self) -> bool:
+        """Whether the machine can bear to read up to breaths now."""
+        return self.headroom.reads_ahead(self._clock())
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -212,6 +266,9 @@ class Recogniser:
                 break
             self._free -= 1
             self._retrying += batch.jobs[0].kind is Kind.RETRY
+            for job in batch.jobs:
+                if isinstance(job.payload, _Task) and job.payload.ahead is not None:
+                    job.payload.ahead.state = "running"
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -235,7 +292,7 @@ class Recogniser:
             self._eased.set()
         seconds = self._clock() - started
         self._scheduler.cost.learn(batch.shape, len(batch.jobs), seconds)
-        partials = sum(job.kind is Kind.PARTIAL for job in batch.jobs) / len(batch.jobs)
+        partials = sum(job.kind in PARTIALS for job in batch.jobs) / len(batch.jobs)
         self.headroom.worked(seconds * partials, finals=False, now_s=self._clock())
         self.headroom.worked(seconds * (1 - partials), finals=True, now_s=self._clock())
         BATCH_SIZE.observe(len(batch.jobs))
@@ -245,22 +302,12 @@ class Recogniser:
             QUEUE_WAIT.labels(job.kind.name.lower()).observe(wait)
             if job.kind in FINALS:
                 self._measure(wait)
-            try:
-                if isinstance(job.payload, _Search):
-                    job.payload.answer(answer if isinstance(answer, tuple) else ())
-                else:
-                    task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
-                    self._answered(job.kind, task, answer if isinstance(answer, Reading) else None)
-            except Exception as error:
-                # A detector that fails on one text must not cost the other calls of the batch theirs. The
-                # message may quote the text: only the place is logged.
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                log.error(
-                    "answer.failed",
-                    call_id=job.channel[0],
-                    error=type(error).__name__,
-                    at=f"{place.filename}:{place.lineno}",
-                )
+            if isinstance(job.payload, _Search):
+                job.payload.answer(answer if isinstance(answer, tuple) else ())
+            else:
+                task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
+                reading = answer if isinstance(answer, Reading) else None
+                self._answer(job.kind, task, reading, seconds / len(batch.jobs))
         self._dispatch()
 
     async def _read(self, tasks: list[_Task], shape: Shape) -> list[Reading | None]:
@@ -302,6 +349,7 @@ class Recogniser:
         log.warning("degradation", step=step, name=self.degradation.name)
         if step >= 2:
             self._scheduler.give_up(Kind.PARTIAL)
+            self._scheduler.give_up(Kind.AHEAD)
         if step >= 3:
             for job in (*self._scheduler.give_up(Kind.RETRY), *self._scheduler.give_up(Kind.WORDS)):
                 if isinstance(job.payload, _Search):
@@ -312,8 +360,32 @@ class Recogniser:
 
     # ── what is believed ──────────────────────────────────────────────────────────────────────────
 
+    def _answer(self, kind: Kind, task: _Task, reading: Reading | None, share_s: float = 0.0) -> None:
+        """Take a reading of the model's; whatever the detectors make of it, the other calls go on.
+
+        ``share_s``: of the batch's time, this reading's part.
+        """
+        ahead = task.ahead
+        if ahead is not None:
+            ahead.state, ahead.reading, ahead.seconds = "done", reading, share_s
+            if ahead.final is not None:
+                self.headroom.was_final(share_s, self._clock())
+                kind, task = Kind.FINAL, replace(ahead.final, asr_s=task.asr_s)
+        try:
+            self._answered(kind, task, reading)
+        except Exception as error:
+            # A detector that fails on one text must not cost the other calls of the batch theirs. The
+            # message may quote the text: only the place is logged.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "answer.failed",
+                call_id=task.utterance.call_id,
+                error=type(error).__name__,
+                at=f"{place.filename}:{place.lineno}",
+            )
+
     def _answered(self, kind: Kind, task: _Task, reading: Reading | None) -> None:
-        if kind is Kind.PARTIAL:
+        if kind in PARTIALS:
             if reading is not None and rejected(reading, task.prompt.text) is None:
                 self._on_partial(self._recognised(task, reading, None))
         elif reading is None:

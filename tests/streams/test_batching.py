@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.batching import BUDGET_S, CostModel, Job, Kind, Scheduler, Shape
+from streams.batching import BUDGET_S, PARTIALS, CostModel, Job, Kind, Scheduler, Shape
 
 
 def job(kind=Kind.FINAL, at=0.0, channel="c1", frames=500, prompt=10, payload=None):
@@ -14,10 +14,10 @@ def test_nothing_waiting_gives_no_batch():
 
 def test_a_final_goes_before_a_partial_and_a_partial_before_a_retry():
     scheduler = Scheduler(1)
-    for kind in (Kind.RETRY, Kind.PARTIAL, Kind.FINAL, Kind.SUSPICIOUS):
+    for kind in (Kind.RETRY, Kind.PARTIAL, Kind.AHEAD, Kind.FINAL, Kind.SUSPICIOUS):
         scheduler.submit(job(kind, channel=kind.name))
-    order = [scheduler.next_batch(0.0).jobs[0].kind for _ in range(4)]
-    assert order == [Kind.SUSPICIOUS, Kind.FINAL, Kind.PARTIAL, Kind.RETRY]
+    order = [scheduler.next_batch(0.0).jobs[0].kind for _ in range(5)]
+    assert order == [Kind.SUSPICIOUS, Kind.FINAL, Kind.AHEAD, Kind.PARTIAL, Kind.RETRY]
 
 
 def test_a_retry_past_its_deadline_ranks_with_the_finals():
@@ -26,6 +26,46 @@ def test_a_retry_past_its_deadline_ranks_with_the_finals():
     late = BUDGET_S[Kind.RETRY] + 0.1
     scheduler.submit(job(Kind.FINAL, at=late, channel="c2"))
     assert scheduler.next_batch(late).jobs[0].payload == "old"
+
+
+def test_a_partial_past_its_deadline_is_worth_no_more_than_before():
+    scheduler = Scheduler(1)
+    scheduler.submit(job(Kind.PARTIAL, at=0.0, channel="c1"))
+    scheduler.submit(job(Kind.FINAL, at=30.0, channel="c2"))
+    assert scheduler.next_batch(30.0).jobs[0].kind is Kind.FINAL
+
+
+def test_among_partials_the_call_that_was_served_longest_ago_comes_first():
+    scheduler = Scheduler(1)
+    for now in range(6):
+        scheduler.submit(job(Kind.PARTIAL, at=now, channel="talkative", payload="talkative"))
+        scheduler.submit(job(Kind.PARTIAL, at=now + 0.1, channel="quiet", payload="quiet"))
+        first = scheduler.next_batch(now + 0.2).jobs[0].payload
+        second = scheduler.next_batch(now + 0.4).jobs[0].payload
+        assert {first, second} == {"talkative", "quiet"}
+    scheduler.submit(job(Kind.PARTIAL, at=10.0, channel="quiet", payload="quiet"))
+    scheduler.next_batch(10.0)
+    scheduler.submit(job(Kind.PARTIAL, at=10.1, channel="quiet", payload="quiet"))
+    scheduler.submit(job(Kind.PARTIAL, at=10.2, channel="talkative", payload="talkative"))
+    assert scheduler.next_batch(10.3).jobs[0].payload == "talkative"
+
+
+def test_who_was_served_is_forgotten_so_that_the_memory_stays_bounded():
+    scheduler = Scheduler(1)
+    for n in range(500):
+        scheduler.submit(job(Kind.PARTIAL, at=float(n), channel=f"c{n}"))
+        scheduler.next_batch(float(n))
+    assert len(scheduler._served) <= Scheduler.MEMORY_S + 1
+
+
+def test_word_times_come_after_everything_that_somebody_waits_for_and_are_bounded():
+    scheduler = Scheduler(1, most_retries=1)
+    assert scheduler.submit(job(Kind.WORDS, prompt=-1)) == []
+    refused = job(Kind.WORDS, channel="c2", prompt=-1)
+    assert scheduler.submit(refused) == [refused]
+    scheduler.submit(job(Kind.RETRY, channel="c3"))
+    assert scheduler.next_batch(0.0).jobs[0].kind is Kind.RETRY
+    assert scheduler.next_batch(0.0).jobs[0].kind is Kind.WORDS
 
 
 def test_the_last_worker_leaves_a_second_retry_alone_until_its_deadline():
@@ -135,5 +175,5 @@ def test_every_final_is_served_once_and_no_worker_idles_while_a_job_waits(arriva
             break
         now = max(now, min(ahead))
     assert len(served) == len(set(served))
-    finals = {j.payload for j in queue if j.kind is not Kind.PARTIAL}
+    finals = {j.payload for j in queue if j.kind not in PARTIALS}
     assert finals <= set(served)

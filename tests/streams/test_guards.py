@@ -59,3 +59,16 @@ def test_a_loop_is_cut_to_one_and_numbers_are_left_alone():
 @given(st.text(max_size=60))
 def test_cutting_loops_never_makes_a_text_longer(text):
     assert len(without_loops(text)) <= len(text)
+
+
+def test_a_text_put_together_from_the_prompt_is_refused_when_the_model_was_not_sure():
+    prompt = "以下是银行客服的普通话通话。保本保息、收益翻倍、转到我个人账户"
+    said = "收益翻倍或转到我个人账户"
+    assert rejected(reading(said, log_probability=-0.7), prompt) == "prompt"
+    assert rejected(reading(said, log_probability=-0.2), prompt) is None
+    assert rejected(reading("我们这个产品是保本保息的您放心", log_probability=-0.7), prompt) is None
+
+
+def test_a_reading_that_the_model_hardly_believes_is_refused():
+    assert rejected(reading(log_probability=-1.05), "") == "log_probability"
+    assert rejected(reading(log_probability=-0.95), "") is None

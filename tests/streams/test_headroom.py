@@ -27,7 +27,7 @@ def test_it_sees_how_busy_the_workers_are() -> None:
 
 def test_partials_slow_down_as_the_workers_fill() -> None:
     paces = []
-    for share in (0.2, 0.5, 0.6, 0.7, 0.8):
+    for share in (0.2, 0.5, 0.6, 0.7, 0.75):
         headroom = Headroom(2)
         paces.append(headroom.partial_pace_ms(at_work(headroom, share, 20)))
     assert paces == sorted(paces)
@@ -64,6 +64,27 @@ def test_partials_do_not_count_against_new_calls() -> None:
     headroom = Headroom(workers=2, call_cost=0.05)
     at_work(headroom, share=1.0, seconds=60, calls=4, finals=False)
     assert headroom.has_room(20)
+
+
+def test_what_was_read_ahead_and_became_final_counts_as_final() -> None:
+    headroom, now = Headroom(workers=2, call_cost=0.5), 0.0
+    while now < 60:
+        now += 0.1
+        headroom.worked(0.08, finals=False, now_s=now)
+        headroom.was_final(0.08, now)
+        headroom.calls_running(16, now)
+    assert headroom.call_cost == pytest.approx(0.8 / 16, rel=0.2)
+
+
+def test_reading_ahead_goes_on_longer_than_other_partials_and_ends_too() -> None:
+    paces, ahead = [], []
+    for share in (0.5, 0.85, 1.0):
+        headroom = Headroom(2)
+        now = at_work(headroom, share, 20)
+        paces.append(headroom.partial_pace_ms(now) is not None)
+        ahead.append(headroom.reads_ahead(now))
+    assert paces == [True, False, False]
+    assert ahead == [True, True, False]
 
 
 def test_a_single_quiet_call_teaches_nothing() -> None:

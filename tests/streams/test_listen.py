@@ -49,6 +49,38 @@ def test_a_pause_shorter_than_the_hangover_does_not_cut():
     assert len(finals(heard)) == 1
 
 
+def test_a_short_pause_gives_a_partial_of_all_that_was_said_before_it():
+    heard = listen(tone(1500), silence(300), tone(800), silence(1000))
+    inner, last = [h for h in heard if isinstance(h, Utterance) and h.endpoint == "breath"]
+    assert not inner.final
+    assert abs(inner.end_ms - 1500) <= 40
+    [final] = finals(heard)
+    assert inner.utterance_id == last.utterance_id == final.utterance_id
+
+
+def test_what_is_heard_up_to_the_last_breath_is_the_final_sample_by_sample():
+    heard = listen(silence(700), tone(1500), silence(300), tone(800), silence(1000))
+    last = [h for h in heard if isinstance(h, Utterance) and h.endpoint == "breath"][-1]
+    [final] = finals(heard)
+    assert (last.pcm, last.start_ms, last.end_ms) == (final.pcm, final.start_ms, final.end_ms)
+
+
+def test_the_pause_that_ends_an_utterance_gives_a_breath_only_where_it_is_much_longer():
+    def breaths(*pieces):
+        return [h for h in listen(*pieces) if isinstance(h, Utterance) and h.endpoint == "breath"]
+
+    assert breaths(tone(1500), silence(1000)), (
+        "half a second of silence: the breath comes long before its end"
+    )
+    assert not breaths(tone(6500), silence(1000)), "cut at the breath itself"
+
+
+def test_breaths_close_to_each_other_are_one():
+    heard = listen(*[tone(200), silence(200)] * 6, silence(1000))
+    breaths = [h.end_ms for h in heard if isinstance(h, Utterance) and h.endpoint == "breath"]
+    assert all(b - a >= 500 - 64 for a, b in pairwise(breaths))
+
+
 def test_a_long_utterance_is_cut_at_a_short_breath():
     heard = listen(tone(6500), silence(260), tone(2000), silence(1000))
     assert [u.endpoint for u in finals(heard)] == ["soft", "pause"]

@@ -4,7 +4,9 @@ import asyncio
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from streams.batching import Kind
 from streams.events import (
     Alert,
     AudioFrame,
@@ -18,6 +20,7 @@ from streams.events import (
     RuleCard,
     SpeechStopped,
     Transcript,
+    Word,
 )
 from streams.local import CallRefused, LocalRunner
 from streams.testing import LoudnessVad, ScriptedTranscriber, play, silence, tone
@@ -264,3 +267,144 @@ async def test_partials_are_shown_while_somebody_speaks_and_none_after_their_fin
     kinds = [t.final for t in outlet.of(Transcript)]
     assert kinds.count(True) == 1
     assert outlet.of(SpeechStopped)
+
+
+def spoken_by(character_ms):
+    """A transcriber whose words are all said in the first part of the clip."""
+
+    class Early(ScriptedTranscriber):
+        def locate(self, request, text):
+            return tuple(
+                Word(text=c, start_ms=n * character_ms, end_ms=(n + 1) * character_ms)
+                for n, c in enumerate(text)
+            )
+
+    return Early(lambda request: "我们保本保息")
+
+
+class Phrases(Words):
+    """A detector that says where in the text its word stands."""
+
+    def _found(self, rule, start, end, text, role):
+        at = text.index(self._word)
+        found = super()._found(rule, start, end, text, role)
+        return replace(found, evidence=replace(found.evidence, spans=((at, at + len(self._word)),)))
+
+
+async def test_an_alert_moves_to_where_its_words_were_said():
+    outlet = Outlet()
+    run = runner(outlet, transcriber=spoken_by(100), detector=Phrases())
+    await run.start()
+    await whole_call(run, np.concatenate([silence(1000), tone(3000), silence(800)]))
+    await run.stop()
+    first, second = outlet.of(Alert)
+    assert first.id == second.id
+    [final] = [t for t in outlet.of(Transcript) if t.final]
+    assert (second.media_start_ms, second.media_end_ms) == (final.start_ms + 200, final.start_ms + 400)
+    assert [m.media_start_ms for m in outlet.of(Marker)][-1] == final.start_ms + 200
+    assert isinstance(outlet.events[-1], CallEnded), "the call ends after its last correction"
+
+
+async def test_words_that_cannot_be_found_leave_the_alert_where_it_was():
+    class Broken(ScriptedTranscriber):
+        def locate(self, request, text):
+            raise MemoryError
+
+    outlet = Outlet()
+    run = runner(outlet, transcriber=Broken(lambda request: "我们保本保息"), detector=Phrases())
+    await run.start()
+    await whole_call(run, np.concatenate([silence(1000), tone(3000), silence(800)]))
+    await run.stop()
+    assert len(outlet.of(Alert)) == 1
+
+
+async def test_a_call_for_which_the_model_has_no_time_is_refused_and_a_replay_is_not():
+    run = runner(Outlet())
+    await run.start()
+    run._recogniser.headroom.call_cost = 5.0
+    with pytest.raises(CallRefused, match=r"at its limit.*try again") as refused:
+        run.open(CallInfo(call_id="c"), paced=True)
+    assert refused.value.retryable
+    run.open(CallInfo(call_id="c"), paced=False)
+    await run.stop()
+
+
+async def test_a_busy_model_reads_fewer_partials_and_all_finals():
+    async def partials(busy):
+        outlet = Outlet()
+        run = runner(outlet)
+        await run.start()
+        run._recogniser.headroom.busy = lambda now_s: busy
+        run.open(CallInfo(call_id="c"), paced=True)
+        for frame in play("c", "agent", np.concatenate([tone(7000), silence(800)])):
+            run.hear(frame)
+            await asyncio.sleep(0)
+        await run.close("c", "hangup")
+        await run.flush()
+        await run.stop()
+        assert [t for t in outlet.of(Transcript) if t.final]
+        return run, len([t for t in outlet.of(Transcript) if not t.final])
+
+    counts = [(await partials(busy))[1] for busy in (0.0, 0.7, 1.0)]
+    assert counts[0] > counts[1] > counts[2] == 0
+
+
+async def test_the_final_of_what_a_partial_suspected_goes_first():
+    class Eager(Words):
+        def on_event(self, event):
+            return super().on_event(replace(event, final=True)) if isinstance(event, Transcript) else []
+
+    outlet, kinds = Outlet(), []
+    run = runner(outlet, detector=Eager("保本"), script=lambda request: "我们这里都是保本保息的产品")
+    await run.start()
+    submit = run._recogniser._scheduler.submit
+    run._recogniser._scheduler.submit = lambda job: kinds.append(job.kind) or submit(job)
+    run.open(CallInfo(call_id="c"), paced=True)
+    for frame in play("c", "agent", tone(4000)):
+        run.hear(frame)
+        await asyncio.sleep(0.0005)
+    await run.close("c", "hangup")
+    await run.stop()
+    assert Kind.PARTIAL in kinds
+    assert Kind.SUSPICIOUS in kinds
+
+
+async def heard_live(run, *pieces):
+    run.open(CallInfo(call_id="c"), paced=True)
+    for frame in play("c", "agent", np.concatenate(pieces)):
+        run.hear(frame)
+        await asyncio.sleep(0.001)
+    await run.close("c", "hangup")
+    await run.flush()
+    await run.stop()
+
+
+async def test_what_was_read_at_the_breath_is_the_final_and_is_not_read_again():
+    outlet, transcriber = Outlet(), ScriptedTranscriber(lambda request: f"{len(request.pcm)}")
+    run = runner(outlet, transcriber=transcriber)
+    await run.start()
+    await heard_live(run, silence(500), tone(500), silence(1500))
+    [final] = [t for t in outlet.of(Transcript) if t.final]
+    assert len(transcriber.batches) == 1
+    assert [t.text for t in outlet.of(Transcript)] == [final.text] * 2
+
+
+async def test_a_speaker_who_goes_on_after_the_breath_is_read_to_the_end():
+    outlet, transcriber = Outlet(), ScriptedTranscriber(lambda request: f"{len(request.pcm)}")
+    run = runner(outlet, transcriber=transcriber)
+    await run.start()
+    await heard_live(run, silence(500), tone(700), silence(300), tone(700), silence(1500))
+    [final] = [t for t in outlet.of(Transcript) if t.final]
+    texts = [int(t.text) for t in outlet.of(Transcript)]
+    assert int(final.text) == max(texts)
+    assert len(texts) >= 3
+
+
+async def test_a_doubtful_reading_at_the_breath_gets_its_second_reading_when_it_becomes_the_final():
+    outlet = Outlet()
+    transcriber = ScriptedTranscriber(lambda request: "不清楚", log_probability=-0.9)
+    run = runner(outlet, transcriber=transcriber)
+    await run.start()
+    await heard_live(run, silence(500), tone(500), silence(1500))
+    assert [t.text for t in outlet.of(Transcript) if t.final] == ["不清楚"]
+    assert [frames for frames, _ in transcriber.batches] == [250, 1500]

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,53 @@ def test_a_prefix_is_gone_on_from_and_not_said_twice(whisper, short_call, turns)
     assert led.text.startswith("我推荐您买这")
     assert led.text.count("推荐") == plain.text.count("推荐") == 1
     assert "收益" in led.text
+
+
+@pytest.mark.model
+def test_words_are_found_where_they_are_said(whisper, short_call, turns):
+    """Against the time at which the script's own phrase was spoken."""
+    for turn in (t for t in turns if t.spans):
+        start = turn.start - 0.2
+        request = Request(clip(short_call, turn.role, start, turn.end + 0.2), whisper.prompt(""))
+        words = whisper.locate(request, turn.text)
+        assert "".join(word.text for word in words) == turn.text
+        times = [word.start_ms for word in words]
+        assert times == sorted(times)
+        for span in turn.spans:
+            inside = [w for w in words if span.start <= start + (w.start_ms + w.end_ms) / 2000 <= span.end]
+            assert abs(start + inside[-1].end_ms / 1000 - span.end) < 0.35
+
+
+def test_a_token_of_several_characters_shares_its_time_and_a_broken_one_waits_for_its_rest():
+    from streams.transcribe import _characters
+
+    raw = "保".encode()
+    words = list(_characters([raw[:2], raw[2:], "本息".encode()], [0, 100, 300, 500]))
+    assert [(w.text, w.start_ms, w.end_ms) for w in words] == [
+        ("保", 0, 300),
+        ("本", 300, 400),
+        ("息", 400, 500),
+    ]
+
+
+@pytest.mark.model
+def test_prompts_come_in_few_lengths_and_keep_their_beginning(whisper):
+    lengths = {
+        len(whisper.prompt("以下是银行客服的普通话通话。" + "保本保息、" * n).tokens) for n in range(40)
+    }
+    assert lengths <= {16, 32, 48, 64}
+    assert whisper.prompt("银行客服通话" * 40).text.startswith("银行客服通话")
+    assert whisper.prompt("  ").tokens == ()
+
+
+@pytest.mark.model
+def test_a_model_in_memory_does_not_need_its_folder_any_more(model_folder, tmp_path, short_call, turns):
+    copy = tmp_path / "base"
+    shutil.copytree(model_folder, copy)
+    engine = WhisperTranscriber(copy, workers=1, threads=1)
+    shutil.rmtree(copy)
+    turn = turns[0]
+    pcm = clip(short_call, turn.role, turn.start, turn.end)
+    [reading] = engine.transcribe([Request(pcm, engine.prompt("银行"))], 500)
+    assert "银行" in reading.text
+    assert engine.locate(Request(pcm, engine.prompt("")), reading.text)
