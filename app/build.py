@@ -25,7 +25,8 @@ from detectors.panel import Panel
 from detectors.privacy import redact
 from detectors.rules import DEFAULT_PACK, Pack, PackError, load_pack
 from streams import silero
-from streams.events import CallInfo, OutletEvent, Published
+from streams.bias import bias
+from streams.events import OutletEvent, Published
 from streams.local import LocalRunner
 from streams.transcribe import Transcriber, WhisperTranscriber
 
@@ -103,7 +104,7 @@ def build(
         transcriber=transcriber or model(settings, progress),
         detector=lambda call: Panel(call, pack),
         card=pack.card,
-        prompt=bias(pack),
+        prompt=lambda call: bias(call, pack.hot_words()),
         redact=redact,
         emit=emit,
         audio=audio,
@@ -133,10 +134,3 @@ def model(settings: Settings, progress: Progress) -> WhisperTranscriber:
     )
     transcriber.warm_up()
     return transcriber
-
-
-def bias(pack: Pack) -> Callable[[CallInfo], str]:
-    """The prompt that tells the model what kind of speech comes, and the words of the rules in force."""
-    words = "、".join(pack.hot_words())
-    text = f"以下是银行客服的普通话通话。{words}。" if words else "以下是银行客服的普通话通话。"
-    return lambda call: text

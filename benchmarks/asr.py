@@ -30,12 +30,13 @@ from rich.console import Console
 from rich.table import Table
 
 from app import logs
-from app.build import bias, rules
+from app.build import rules
 from benchmarks.engine import Answer, Listened, Offer, Watched, both_sides, in_full_windows, listen, recognise
 from benchmarks.errors import Errors, errors, is_loop, total
 from benchmarks.machine import machine
 from benchmarks.normalise import comparable
 from benchmarks.speech import Clip, read_manifest, some
+from streams.bias import bias
 from streams.events import CallInfo
 from streams.guards import Reading
 from streams.transcribe import WhisperTranscriber
@@ -96,7 +97,7 @@ def passed_as_json(frames: int, batch: int, reading: Reading) -> dict[str, Any]:
 def prompt_text(name: str) -> str:
     """``none``, ``default`` (one sentence) or ``pack`` (what the service gives: the words of the rules)."""
     if name == "pack":
-        return bias(rules(None))(CallInfo(call_id="asr"))
+        return bias(CallInfo(call_id="asr"), rules(None).hot_words())
     return {"none": "", "default": SENTENCE}[name]
 
 
