@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.build import bias, rules
+from app.build import rules
 from benchmarks.speech import TELEPHONE_RATE, Clip
 from detectors.panel import Panel
 from streams.audio import MULAW, ChannelAudio
+from streams.bias import bias
 from streams.events import Alert, AudioFrame, CallInfo, Channel, Gap, OutletEvent, Transcript, Utterance, Word
 from streams.guards import Reading
 from streams.local import CallRefused, LocalRunner
@@ -139,7 +140,7 @@ def recognise(
             answered.set()
 
         recogniser = Recogniser(transcriber, on_final, lambda _: None, lambda: None)
-        bias = recogniser.prompt(prompt)
+        told = recogniser.prompt(prompt)
         # Enough that a worker that becomes free finds mates for its leader; bounded.
         most = transcriber.workers if offer == "live" else 8 * transcriber.workers
         watch = Stopwatch()
@@ -157,7 +158,7 @@ def recognise(
                 final=True,
                 endpoint="pause",
             )
-            recogniser.submit(utterance, bias, live=offer == "live")
+            recogniser.submit(utterance, told, live=offer == "live")
         while len(finals) < len(pcm):
             answered.clear()
             await answered.wait()
@@ -175,9 +176,9 @@ def recognise(
 
 def in_full_windows(clips: Sequence[Clip], transcriber: Watched, prompt: str) -> tuple[list[Reading], Cost]:
     """The reference: every clip alone in the full 30 s window, same prompt, no guard and no second try."""
-    bias = transcriber.prompt(prompt)
+    told = transcriber.prompt(prompt)
     transcriber.forget()
-    requests = [Request(clip.heard.astype("<i2").tobytes(), bias) for clip in clips]
+    requests = [Request(clip.heard.astype("<i2").tobytes(), told) for clip in clips]
     watch = Stopwatch()
     with ThreadPoolExecutor(transcriber.workers) as pool:
         readings = list(pool.map(lambda r: transcriber.transcribe([r], FULL_WINDOW)[0], requests))
@@ -245,7 +246,7 @@ def listen(
             transcriber=transcriber,
             detector=lambda call: Panel(call, pack),
             card=pack.card,
-            prompt=bias(pack) if prompt is None else lambda _: prompt,
+            prompt=lambda call: bias(call, pack.hot_words()) if prompt is None else prompt,
             redact=lambda text: text,
             emit=emit,
             audio=None,
