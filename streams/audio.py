@@ -85,24 +85,27 @@ class Doubler:
     _taps = (_taps / _taps.sum()).astype(np.float32)
 
     def __init__(self) -> None:
-        self._held = np.zeros(self.AHEAD - 1, np.float32)
+        self._held = np.zeros(self.AHEAD - 1, np.int16)
         """Neighbours before the next sample, and samples whose neighbours behind have not come."""
 
     def resample_chunk(self, samples: Samples, last: bool = False) -> Samples:
-        parts = [self._held, samples.astype(np.float32)]
+        parts = [self._held, samples]
         if last:
-            parts.append(np.zeros(self.AHEAD, np.float32))
+            parts.append(np.zeros(self.AHEAD, np.int16))
         held = np.concatenate(parts)
         count = len(held) - 2 * self.AHEAD + 1
         if count <= 0:
             self._held = held
             return np.zeros(0, np.int16)
-        out = np.empty((count, 2), np.float32)
+        between = np.convolve(held.astype(np.float32), self._taps, "valid")
+        np.rint(between, out=between)
+        np.minimum(between, 32767, out=between)
+        np.maximum(between, -32768, out=between)
+        out = np.empty((count, 2), np.int16)
         out[:, 0] = held[self.AHEAD - 1 : self.AHEAD - 1 + count]
-        out[:, 1] = np.convolve(held, self._taps, "valid")
+        out[:, 1] = between
         self._held = held[count:].copy()
-        np.clip(np.rint(out, out=out), -32768, 32767, out=out)
-        return out.reshape(-1).astype(np.int16)
+        return out.reshape(-1)
 
 
 class Codec(NamedTuple):

@@ -99,7 +99,6 @@ class Listener:
         """Sample index of the first."""
         self._pcm = bytearray()
         self._probability: list[float] = []
-        self._energy: list[float] = []
         self._speaking = False
         self._quiet = 0
         """Windows of silence at the end of the utterance in progress."""
@@ -153,13 +152,12 @@ class Listener:
             return out
         rest = self._offered[0][windows.size :].copy()
         self._offered, self._waiting = [rest] if len(rest) else [], len(rest)
-        scaled = windows.astype(np.float32)
         self._pcm += windows.astype("<i2", copy=False).tobytes()
         first = len(self._probability)
-        self._probability += probabilities.tolist()
-        self._energy += (np.einsum("ij,ij->i", scaled, scaled) / WINDOW).tolist()
+        new: list[float] = probabilities.tolist()
+        self._probability += new
         self._position += windows.size
-        if not self._speaking and float(probabilities.max()) < self.SPEECH:
+        if not self._speaking and max(new) < self.SPEECH:
             self._trim(len(self._probability))  # nothing can begin without a window of speech
             return out
         upto = first
@@ -191,7 +189,7 @@ class Listener:
     def _forget(self, windows: int) -> None:
         """Let go of the first ``windows`` windows."""
         self._start += windows * WINDOW
-        del self._pcm[: windows * WINDOW * 2], self._probability[:windows], self._energy[:windows]
+        del self._pcm[: windows * WINDOW * 2], self._probability[:windows]
 
     # Below, ``upto`` counts the windows held that were heard so far: the newest one is ``upto - 1``, and the
     # block's windows behind it are still to come. Forgetting windows lowers all counts by as many.
@@ -238,10 +236,11 @@ class Listener:
 
     def _onset(self, speech: list[int], upto: int) -> int:
         """Window in which the sound that became speech began: soft first syllables are judged late."""
-        loud = max(self._energy[w] for w in speech) / self.FAINT
+        energies = self._energies(0, upto)
+        loud = max(energies[w] for w in speech) / self.FAINT
         onset = speech[0]
         for window in range(speech[0] - 1, max(0, upto - self._keep) - 1, -1):
-            if self._start + window * WINDOW < self._floor or self._energy[window] < loud:
+            if self._start + window * WINDOW < self._floor or energies[window] < loud:
                 break
             onset = window
         return onset
@@ -280,7 +279,14 @@ class Listener:
     def _quietest(self, upto: int) -> int:
         """Count of windows up to the quietest of the last third: where a hard cut hurts least."""
         start = upto * 2 // 3
-        return start + int(np.argmin(self._energy[start : upto - 1])) + 1
+        return start + int(np.argmin(self._energies(start, upto - 1))) + 1
+
+    def _energies(self, start: int, stop: int) -> list[float]:
+        """Mean squares of the windows from ``start`` to before ``stop``; asked for once an utterance."""
+        pcm = bytes(self._pcm[start * WINDOW * 2 : stop * WINDOW * 2])
+        windows = np.frombuffer(pcm, "<i2").reshape(-1, WINDOW).astype(np.float32)
+        energies: list[float] = np.square(windows).mean(axis=1).tolist()
+        return energies
 
     @staticmethod
     def _ms(sample: int) -> int:

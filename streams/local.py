@@ -147,7 +147,10 @@ class LocalRunner:
     TICK_S = 0.1
     LISTEN_S = 0.064
     """How often audio is taken from the sources: 32 ms of delay on average. Two windows a channel at a time
-    cost half of one at a time; more would gain little."""
+    cost half of one at a time."""
+    LONGEST_ROUND_S = 0.2
+    """With very many calls rounds come less often, so that they never take more than a third of the loop's
+    time; but as often as this."""
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
     PARTIAL_CONFIDENCE, LED_CONFIDENCE = 0.6, 0.45
@@ -462,16 +465,19 @@ class LocalRunner:
     # ── timers and delivery ───────────────────────────────────────────────────────────────────────
 
     async def _come_round(self) -> None:
-        due = self._clock()
+        due = began = ended = self._clock()
         while True:
             # By the clock, not by the pause: otherwise each round's own time would add to the delay.
-            due = max(due + self.LISTEN_S, self._clock())
-            await asyncio.sleep(due - self._clock())
+            wanted = max(self.LISTEN_S, 3 * (ended - began))
+            due = max(due + min(wanted, self.LONGEST_ROUND_S), ended)
+            await asyncio.sleep(due - ended)
+            began = self._clock()
             try:
                 self.listen()
             except Exception as error:
                 # What was taken is lost, the calls go on.
                 log.error("listen.failed", error=type(error).__name__)
+            ended = self._clock()
 
     async def _tick(self) -> None:
         while True:

@@ -251,9 +251,12 @@ class _Session:
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why the call ended, or what was wrong."""
         self._messages = 0
+        self._unheard = 0
+        """Messages since the audio was taken."""
         self.arrived_s = runner.clock()
 
     def take(self) -> list[AudioFrame | Gap]:
+        self._unheard = 0
         return self._stream.take()
 
     async def run(self) -> None:
@@ -324,11 +327,13 @@ class _Session:
         if self._over.done():
             return
         self._messages += 1
+        self._unheard += 1
         self.arrived_s = self._runner.clock()
         try:
             event = self._stream.receive(text)
             if event is None:
-                if self._open and self._stream.ready_ms > self.MOST_READY_MS:
+                # Counted first: no message holds more than a second of audio, few hold more than 20 ms.
+                if self._unheard > 20 and self._open and self._stream.ready_ms > self.MOST_READY_MS:
                     self._runner.listen(self._open)
             elif isinstance(event, Opened):
                 self._authorise(event.token)
