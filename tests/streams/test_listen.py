@@ -1,9 +1,11 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.audio import MULAW, ChannelAudio, encode_mulaw
 from streams.call import LiveCall, hear_together
 from streams.events import SAMPLE_RATE, AudioFrame, CallInfo, SpeechStarted, SpeechStopped, Utterance
 from streams.listen import Endpointing, Listener
@@ -230,3 +232,43 @@ def test_any_samples_whatever_are_heard_without_an_error(values):
     for frame in play("c", "agent", np.array(values * 4, np.int16), frame_ms=64):
         listener.push(frame)
     listener.finish()
+
+
+def telephone(samples):
+    """``samples`` at 8 kHz as the listening path gets them: mu-law in chunks of 20 ms, taken every 60 ms."""
+    audio, listener = ChannelAudio("c", "customer", 8_000, MULAW), Listener("c", "customer", SileroVad())
+    wire, out = encode_mulaw(samples.astype(np.int16)), []
+    for number, at in enumerate(range(0, len(wire), 160)):
+        audio.put(number + 1, at // 8, wire[at : at + 160])
+        if number % 3 == 2:
+            out += [heard for frame in audio.take() for heard in listener.push(frame)]
+    out += [heard for frame in audio.flush() for heard in listener.push(frame)]
+    return finals(out + listener.finish())
+
+
+SECONDS = np.arange(20 * 8_000) / 8_000
+RNG = np.random.default_rng(11)
+
+
+def pitch(hertz):
+    return np.sin(2 * np.pi * hertz * SECONDS)
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        # GB/T 3380: 450 Hz, one second on, four off; busy 0.35 s on and off.
+        6_000 * pitch(450) * (SECONDS % 5 < 1),
+        6_000 * pitch(450) * (SECONDS % 0.7 < 0.35),
+        # ITU-T Q.23: "5", then "9", a tenth of a second each.
+        5_000 * (pitch(770) + pitch(1336)) * (SECONDS % 0.2 < 0.1),
+        5_000 * (pitch(852) + pitch(1477)) * (SECONDS % 0.5 < 0.1),
+        RNG.normal(0, 20, len(SECONDS)),
+        RNG.normal(0, 3_000, len(SECONDS)),
+        RNG.choice([-32_000, 32_000], len(SECONDS)),
+        np.zeros(len(SECONDS)),
+    ],
+    ids=["ring-back", "busy", "DTMF", "DTMF with pauses", "line noise", "loud noise", "clipped", "nothing"],
+)
+def test_what_is_no_speech_never_reaches_the_model(sound):
+    assert telephone(sound) == []
