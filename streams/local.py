@@ -160,7 +160,7 @@ class LocalRunner:
     BREATH_CONFIDENCE = 0.6
     """What is read up to a breath was heard to its end: no later reading has to bear it out."""
     LONGEST_PARTIAL_MS = 8_000
-    DRAIN_TIMEOUT_S = 60.0
+    DRAIN_TIMEOUT_S = 300.0
     UNPACED_JOBS = 8
     """Jobs that a call that comes faster than speech may have in front of the model."""
 
