@@ -93,8 +93,8 @@ def prepare_processor() -> None:
     """Let CTranslate2 use what the processor has; call before the model is loaded.
 
     It stops at AVX2 and multiplies unpacked weights unless told otherwise (``CT2_FORCE_CPU_ISA``,
-    ``CT2_USE_EXPERIMENTAL_PACKED_GEMM``; OpenNMT/CTranslate2, docs/environment_variables.md). With AVX-512 its
-    conversions and activations, a quarter of the encoder's time, take half as long; packing saves a
+    ``CT2_USE_EXPERIMENTAL_PACKED_GEMM``; OpenNMT/CTranslate2, docs/environment_variables.md). With AVX-512
+    its conversions and activations, a quarter of the encoder's time, take half as long; packing saves a
     tenth of all, where Intel's library does the products. A setting of the operator's own wins.
     """
     cpuinfo = Path("/proc/cpuinfo")

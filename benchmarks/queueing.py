@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from streams.batching import Job, Kind, Scheduler, Shape
 from streams.listen import Endpointing
 from streams.local import LocalRunner
-from streams.transcribe import RETRY_WINDOW, partial_window_for, window_for
+from streams.transcribe import retry_window_for, window_for
 
 BatchSeconds = Callable[[int, int], float]
 """(window in mel frames, batch size) → seconds."""
@@ -101,7 +101,7 @@ def arrivals(
             said = _Said(clock + length, rng.random() < speech.retried)
             at = rules.first_partial / 1000
             while partials and at < min(length, LocalRunner.LONGEST_PARTIAL_MS / 1000):
-                add(clock + at, channel, Kind.PARTIAL, partial_window_for(at), said)
+                add(clock + at, channel, Kind.PARTIAL, window_for(at), said)
                 at += rules.partial_every / 1000
             add(clock + length, channel, Kind.FINAL, window_for(length), said)
             clock += length + rng.expovariate(1 / speech.pause)
@@ -159,7 +159,7 @@ def _answer(job: Job[_Said], now: float, scheduler: Scheduler[_Said], out: Waits
     if job.kind is Kind.PARTIAL:
         return
     if job.kind is Kind.FINAL and job.payload.retried:
-        again = Job(job.channel, Kind.RETRY, Shape(RETRY_WINDOW, 1), now, job.payload)
+        again = Job(job.channel, Kind.RETRY, Shape(retry_window_for(job.shape.frames), 1), now, job.payload)
         if not any(gone is again for gone in scheduler.submit(again)):
             return
     out.finals.append(now - job.payload.cut_s)

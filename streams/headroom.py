@@ -45,8 +45,8 @@ class Headroom:
 
     EASY, FULL = 0.45, 0.8
     """Shares of busy workers: below the first partials come at their best pace, from the second on none."""
-    AHEAD = 0.9
-    """From this share on nothing is read ahead of its final: where the speaker goes on it was for nothing."""
+    BUSY = 0.6
+    """From this share on nothing is read twice."""
     PACE_MS, SLOW_PACE_MS = 650, 2_600
     MOST_FINALS = 0.9
     """Of the workers' time may go to finals; beyond it every final waits longer than the one before."""
@@ -89,9 +89,9 @@ class Headroom:
             return None
         return round(self.PACE_MS + max(0.0, share) * (self.SLOW_PACE_MS - self.PACE_MS))
 
-    def reads_ahead(self, now_s: float) -> bool:
-        """Whether there is time to read up to a breath that may, or may not, end the utterance."""
-        return self.busy(now_s) < self.AHEAD
+    def is_busy(self, now_s: float) -> bool:
+        """Whether an utterance that was read part by part should not be read again as a whole."""
+        return self.busy(now_s) >= self.BUSY
 
     def has_room(self, calls: int) -> bool:
         """Whether the finals of ``calls`` calls and one more would fit."""

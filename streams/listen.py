@@ -51,7 +51,7 @@ class Endpointing:
     longest: int = 10_000
     first_partial: int = 900
     partial_every: int = 650
-    breath: int = 128
+    breath: int = 192
     """Longer than the closure of a stop consonant; no shorter than the tail."""
     breath_least: int = 500
     """Speech since the last breath."""

@@ -108,8 +108,8 @@ class _Open:
     source: Source | None
     drained: asyncio.Event
     """Set while the model owes this call nothing."""
-    hypotheses: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """The last partial text of each utterance that is still being said, and how much of it is settled."""
+    hypotheses: dict[str, str] = field(default_factory=dict)
+    """The last partial text of each utterance that is still being said."""
     asked_ms: dict[Channel, int] = field(default_factory=dict)
     """Where the last partial of a channel ended that went to the model."""
     suspected: set[str] = field(default_factory=set)
@@ -153,12 +153,9 @@ class LocalRunner:
     time; but as often as this."""
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
-    PARTIAL_CONFIDENCE, LED_CONFIDENCE = 0.6, 0.45
-    """Below the first a partial is shown but settles nothing: a model that guesses falls back on its prompt,
-    which is full of the very phrases that rules look for. A reading that was led by a settled beginning is
-    judged by its few new tokens alone, of which the last is always uncertain: the second is for those."""
-    BREATH_CONFIDENCE = 0.6
-    """What is read up to a breath was heard to its end: no later reading has to bear it out."""
+    PARTIAL_CONFIDENCE = 0.6
+    """Below it a partial is shown but settles nothing: a model that guesses falls back on its prompt, which
+    is full of the very phrases that rules look for."""
     LONGEST_PARTIAL_MS = 8_000
     DRAIN_TIMEOUT_S = 300.0
     UNPACED_JOBS = 8
@@ -356,8 +353,7 @@ class LocalRunner:
                 call.suspected.discard(item.utterance_id)
                 self._recogniser.submit(item, call.prompt, live=call.paced, suspected=suspected)
             elif self._wants(call, item):
-                text, certain = call.hypotheses.get(item.utterance_id, ("", 0))
-                self._recogniser.submit(item, call.prompt, live=call.paced, prefix=text[:certain])
+                self._recogniser.submit(item, call.prompt, live=call.paced)
 
     def _wants(self, call: _Open, partial: Utterance) -> bool:
         """Whether the model has time for this partial; a replay has nobody to show partials to."""
@@ -365,7 +361,7 @@ class LocalRunner:
         if not call.paced or step not in ("all", "fewer_partials"):
             return False
         if partial.endpoint == "breath":
-            wanted = self._recogniser.reads_ahead()
+            wanted = True
         else:
             since = max(partial.start_ms, call.asked_ms.get(partial.channel, 0))
             pace_ms = self._recogniser.partial_pace_ms()
@@ -386,16 +382,13 @@ class LocalRunner:
         if call is None or transcript.start_ms < call.finished_ms.get(transcript.role, -1):
             return
         self._post([replace(transcript, text=self._redact(transcript.text))])
-        before, known = call.hypotheses.get(transcript.utterance_id, ("", 0))
-        least = self.LED_CONFIDENCE if known else self.PARTIAL_CONFIDENCE
-        believed = (transcript.confidence or 0.0) >= least
-        certain = settled(before, transcript.text) if believed else 0
-        if (
-            recognised.utterance.endpoint == "breath"
-            and (transcript.confidence or 0.0) >= self.BREATH_CONFIDENCE
-        ):
-            certain = len(transcript.text)
-        call.hypotheses[transcript.utterance_id] = (transcript.text, certain)
+        before = call.hypotheses.get(transcript.utterance_id, "")
+        call.hypotheses[transcript.utterance_id] = transcript.text
+        certain = recognised.read
+        if (transcript.confidence or 0.0) < self.PARTIAL_CONFIDENCE:
+            certain = 0
+        elif certain < len(transcript.text):
+            certain += settled(before[certain:], transcript.text[certain:])
         if certain:
             detections = call.live.detector.on_event(replace(transcript, settled=certain))
             if detections:

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -23,14 +22,13 @@ from streams.degrade import Degradation
 from streams.events import Transcript, Utterance, Word
 from streams.guards import Reading, rejected, suspicious
 from streams.headroom import Headroom
+from streams.parts import Part, Parts, clip, join, joined
 from streams.transcribe import (
-    FULL_WINDOW,
-    RETRY_WINDOW,
     Prompt,
     Request,
     Transcriber,
     give_way,
-    partial_window_for,
+    retry_window_for,
     window_for,
 )
 
@@ -69,6 +67,8 @@ class Recognised:
     done_s: float
     asr_s: float
     """In batches, over all passes."""
+    read: int = 0
+    """Characters from the text's start that were read up to a breath; all of them in a final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,22 @@ class _Task:
     utterance: Utterance
     prompt: Prompt
     cut_s: float
-    prefix: str = ""
-    ahead: _Ahead | None = None
-    """Of a partial at a breath: where its reading goes."""
+    parts: Parts | None = None
+    """Of the utterance, when it is read part by part."""
+    part: Part | None = None
+    """What of it this is; else it is all of the utterance behind ``parts``."""
     first: Reading | None = None
     """Of the short window, when this is a retry."""
     asr_s: float = 0.0
+
+    @property
+    def pcm(self) -> bytes:
+        """What of the utterance goes to the model."""
+        if self.part is not None:
+            return clip(self.utterance, self.part.start_ms)
+        if self.parts is not None:
+            return clip(self.utterance, self.parts.next_ms())
+        return self.utterance.pcm
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +102,6 @@ class _Search:
     prompt: Prompt
     text: str
     answer: Callable[[tuple[Word, ...]], None]
-
-
-@dataclass(slots=True)
-class _Ahead:
-    """A reading up to a breath, kept until it is known whether the utterance ends there."""
-
-    utterance: Utterance
-    state: Literal["waiting", "running", "done"] = "waiting"
-    reading: Reading | None = None
-    seconds: float = 0.0
-    """Of the model's time."""
-    final: _Task | None = None
-    """The utterance did end there, and waits for the reading that is under way."""
-
-    def ends(self, final: Utterance) -> bool:
-        mine = self.utterance
-        return mine.utterance_id == final.utterance_id and mine.end_ms == final.end_ms
 
 
 class Recogniser:
@@ -144,8 +137,10 @@ class Recogniser:
         """Workers that are busy with a retry."""
         self._pool = ThreadPoolExecutor(transcriber.workers, thread_name_prefix="model", initializer=give_way)
         self._running: set[asyncio.Task[None]] = set()
-        self._ahead: dict[tuple[str, str], _Ahead] = {}
-        """By channel: the last breath's reading. Goes with the next utterance's, or with the call."""
+        self._parts: dict[tuple[str, str], Parts] = {}
+        """By channel: what was read of the utterance in progress. Goes with its final, or with the call."""
+        self._ending: dict[int, tuple[Kind, _Task]] = {}
+        """Finals that wait for parts which are in the model, by the identity of their ``Parts``."""
         self._eased = asyncio.Event()
         """Set whenever a batch is done."""
 
@@ -156,48 +151,65 @@ class Recogniser:
             self._prompts[text] = self._transcriber.prompt(text)
         return self._prompts[text]
 
-    def submit(
-        self, utterance: Utterance, prompt: Prompt, live: bool, prefix: str = "", suspected: bool = False
-    ) -> None:
+    def submit(self, utterance: Utterance, prompt: Prompt, live: bool, suspected: bool = False) -> None:
         """Queue an utterance; the answer comes to ``on_final`` or, perhaps, ``on_partial``.
 
-        ``live``: somebody waits for it; a recording that is replayed gives way. ``prefix``: what a partial
-        is known to begin with. ``suspected``: a partial has raised an alert that the final is to bear out.
+        ``live``: somebody waits for it; a recording that is replayed gives way. ``suspected``: a partial has
+        raised an alert that the final is to bear out.
         """
         now = self._clock()
         channel = (utterance.call_id, utterance.channel)
-        task = _Task(utterance, prompt, now, prefix)
+        parts = self._parts.get(channel)
+        if parts is None or parts.utterance_id != utterance.utterance_id:
+            parts = Parts(utterance.utterance_id, utterance.start_ms)
         if not utterance.final:
-            self._ahead.pop(channel, None)
-            if utterance.endpoint == "breath":
-                ahead = self._ahead[channel] = _Ahead(utterance)
-                self._queue(replace(task, prefix="", ahead=ahead), Kind.AHEAD, now)
-            else:
-                self._queue(task, Kind.PARTIAL, now)
+            self._parts[channel] = parts
+            breath = utterance.endpoint == "breath"
+            task = _Task(utterance, prompt, now, parts, parts.next(utterance) if breath else None)
+            if utterance.end_ms > parts.next_ms():
+                self._queue(task, Kind.AHEAD if breath else Kind.PARTIAL, now)
         else:
             SPEECH.inc(utterance.duration_ms / 1000)
+            self._parts.pop(channel, None)
             kind = (Kind.SUSPICIOUS if suspected else Kind.FINAL) if live else Kind.BACKGROUND
-            if not self._read_ahead(self._ahead.pop(channel, None), task, kind):
-                self._queue(task, kind, now)
+            self._end(_Task(utterance, prompt, now), parts, kind)
         self._dispatch()
 
-    def _read_ahead(self, ahead: _Ahead | None, final: _Task, kind: Kind) -> bool:
-        """Whether the final's samples were read already, or are just being read, after the last breath."""
-        if ahead is None or not ahead.ends(final.utterance) or ahead.state == "waiting":
-            return False
+    def _end(self, final: _Task, parts: Parts, kind: Kind) -> None:
+        """Read an utterance that has ended, or as much of it as was not read yet."""
+        now = self._clock()
+        covered = parts.covers(final.utterance)
+        # Read in one piece it reads better: worth its time as long as there is some.
+        reads_again = not (covered and parts.whole) and not self.headroom.is_busy(now)
+        if not parts.parts or parts.failed or reads_again:
+            self._queue(final, kind, now)
+            return
         READ_AHEAD.inc()
-        if ahead.state == "running":
-            ahead.final = final
-        else:
-            self.headroom.was_final(ahead.seconds, self._clock())
+        self.headroom.was_final(sum(part.seconds for part in parts.parts), now)
+        self._ending[id(parts)] = (kind, final)
+        if not covered:
+            part = parts.next(final.utterance)
+            parts.taken(part)
+            self._queue(replace(final, parts=parts, part=part), kind, now)
+        elif parts.done:
             # Not at once: whoever submits must come to know of the final before its answer.
-            asyncio.get_running_loop().call_soon(self._answer, kind, final, ahead.reading)
-        return True
+            asyncio.get_running_loop().call_soon(self._join, parts)
+
+    def _join(self, parts: Parts) -> None:
+        """All parts of an utterance that has ended are read."""
+        kind, final = self._ending.pop(id(parts))
+        final = replace(final, asr_s=parts.parts[-1].seconds)
+        believed = [r for r in parts.readings if rejected(r, final.prompt.text) is None]
+        if parts.failed or len(believed) < len(parts.readings):
+            self._queue(final, kind, self._clock())
+            self._dispatch()
+        else:
+            self._answered(kind, final, joined(believed) if believed else parts.parts[-1].reading)
 
     def forget(self, call_id: str) -> None:
         """The call is over."""
-        for channel in [channel for channel in self._ahead if channel[0] == call_id]:
-            del self._ahead[channel]
+        for channel in [channel for channel in self._parts if channel[0] == call_id]:
+            del self._parts[channel]
 
     def locate(
         self, utterance: Utterance, prompt: Prompt, text: str, answer: Callable[[tuple[Word, ...]], None]
@@ -237,10 +249,6 @@ class Recogniser:
         """Speech between two partials of an utterance that the machine can bear now; ``None``: none."""
         return self.headroom.partial_pace_ms(self._clock())
 
-    def reads_ahead(self) -> bool:
-        """Whether the machine can bear to read up to breaths now."""
-        return self.headroom.reads_ahead(self._clock())
-
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -248,10 +256,9 @@ class Recogniser:
 
     def _queue(self, task: _Task, kind: Kind, now: float) -> None:
         utterance = task.utterance
-        seconds = utterance.duration_ms / 1000
-        frames = partial_window_for(seconds) if kind is Kind.PARTIAL else window_for(seconds)
+        frames = window_for(len(task.pcm) / 32_000)
         if kind is Kind.RETRY:
-            frames = RETRY_WINDOW if frames < RETRY_WINDOW else FULL_WINDOW
+            frames = retry_window_for(frames)
         shape = Shape(frames, len(task.prompt.tokens))
         job: Job[_Task | _Search] = Job((utterance.call_id, utterance.channel), kind, shape, now, task)
         for gone in self._scheduler.submit(job):
@@ -267,13 +274,18 @@ class Recogniser:
             self._free -= 1
             self._retrying += batch.jobs[0].kind is Kind.RETRY
             for job in batch.jobs:
-                if isinstance(job.payload, _Task) and job.payload.ahead is not None:
-                    job.payload.ahead.state = "running"
+                if job.kind is Kind.AHEAD and isinstance(job.payload, _Task):
+                    self._into_model(job.payload)
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         for kind, gauge in _JOBS.items():
             gauge.set(self._scheduler.waiting(kind))
+
+    @staticmethod
+    def _into_model(task: _Task) -> None:
+        if task.parts is not None and task.part is not None:
+            task.parts.taken(task.part)
 
     async def _run(self, batch: Batch[_Task | _Search]) -> None:
         started = self._clock()
@@ -312,7 +324,7 @@ class Recogniser:
 
     async def _read(self, tasks: list[_Task], shape: Shape) -> list[Reading | None]:
         """Readings in order; ``None`` where the model failed. A batch that fails is tried job by job."""
-        requests = [Request(task.utterance.pcm, task.prompt, task.prefix) for task in tasks]
+        requests = [Request(task.pcm, task.prompt) for task in tasks]
         loop = asyncio.get_running_loop()
         try:
             work = loop.run_in_executor(self._pool, self._transcriber.transcribe, requests, shape.frames)
@@ -365,13 +377,15 @@ class Recogniser:
 
         ``share_s``: of the batch's time, this reading's part.
         """
-        ahead = task.ahead
-        if ahead is not None:
-            ahead.state, ahead.reading, ahead.seconds = "done", reading, share_s
-            if ahead.final is not None:
-                self.headroom.was_final(share_s, self._clock())
-                kind, task = Kind.FINAL, replace(ahead.final, asr_s=task.asr_s)
         try:
+            if task.part is not None and task.parts is not None:
+                task.part.done, task.part.reading, task.part.seconds = True, reading, share_s
+                if id(task.parts) in self._ending:
+                    if kind is Kind.AHEAD:
+                        self.headroom.was_final(share_s, self._clock())
+                    if task.parts.done:
+                        self._join(task.parts)
+                    return
             self._answered(kind, task, reading)
         except Exception as error:
             # A detector that fails on one text must not cost the other calls of the batch theirs. The
@@ -387,7 +401,7 @@ class Recogniser:
     def _answered(self, kind: Kind, task: _Task, reading: Reading | None) -> None:
         if kind in PARTIALS:
             if reading is not None and rejected(reading, task.prompt.text) is None:
-                self._on_partial(self._recognised(task, reading, None))
+                self._tell_partial(task, reading)
         elif reading is None:
             self._settle(task, task.first)
         elif task.first is not None:
@@ -399,6 +413,19 @@ class Recogniser:
             else:
                 RETRIES.labels(doubt).inc()
                 self._queue(replace(task, first=reading), Kind.RETRY, self._clock())
+
+    def _tell_partial(self, task: _Task, reading: Reading) -> None:
+        """Show what was read behind the parts before it; not while one of these is still in the model."""
+        end = task.utterance.end_ms
+        parts = task.parts.parts if task.parts else []
+        before = [part for part in parts if part.end_ms < end]
+        overtaken = task.part is None and any(part.end_ms > end for part in parts)
+        if overtaken or not all(part.done for part in before):
+            return
+        texts = [p.reading.text for p in before if p.reading is not None]
+        whole = replace(reading, text=join([*texts, reading.text]))
+        read = len(whole.text) - (0 if task.part else len(reading.text))
+        self._on_partial(replace(self._recognised(task, whole, None), read=read))
 
     @staticmethod
     def _belief(reading: Reading, task: _Task) -> tuple[bool, float]:

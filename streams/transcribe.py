@@ -1,7 +1,7 @@
 """Utterances to text: the Transcriber protocol, and the faster-whisper/CTranslate2 engine behind it.
 
 The only file that imports either. CTranslate2's encoder takes any window up to 30 s, so a clip is padded to
-the next step of ``WINDOWS`` instead of to 30 s, and clips of several calls go through the model in one
+the next step of 1.25 s instead of to 30 s, and clips of several calls go through the model in one
 ``generate``. The model is loaded once; ``transcribe`` may be called from as many threads as there are
 workers, because CTranslate2 runs each call on a worker of its own and releases the GIL.
 """
@@ -31,13 +31,8 @@ log = structlog.get_logger(__name__)
 
 FRAMES_PER_SECOND = 100
 FULL_WINDOW = 3000
-WINDOWS = (250, 500, 750, 1000, 1250, 1500, FULL_WINDOW)
-"""Mel frames. A clip goes into the smallest that holds it and ``MARGIN`` more."""
-PARTIAL_STEP = 125
-"""Mel frames. Partials are many and rarely share a batch: a closer fit saves a fifth of the encoder."""
-RETRY_WINDOW = 1500
-"""A reading that is doubted goes again in a window at least this large. Loops are nearly as rare in it as in
-the full one, at a third of the cost."""
+SMALLEST_WINDOW, STEP = 250, 125
+"""Mel frames. A clip goes into the smallest window that holds it and ``MARGIN`` more."""
 MARGIN = 64
 """Frames of silence behind the clip: without them the model often drops the last word."""
 
@@ -55,8 +50,6 @@ class Request:
     pcm: bytes
     """Signed 16-bit little-endian mono at ``SAMPLE_RATE``, at most 30 s."""
     prompt: Prompt
-    prefix: str = ""
-    """What the clip is known to begin with: the model goes on from there. Only for partials."""
 
     @property
     def seconds(self) -> float:
@@ -94,15 +87,16 @@ class Transcriber(Protocol):
 
 
 def window_for(seconds: float) -> int:
-    """The window, in mel frames, for a clip of this length."""
+    """The window, in mel frames, for a clip of this length: 250, 375, 500 … 1500, or the full one."""
     needed = math.ceil(seconds * FRAMES_PER_SECOND) + MARGIN
-    return next((w for w in WINDOWS if w >= needed), FULL_WINDOW)
+    window = max(SMALLEST_WINDOW, -(-needed // STEP) * STEP)
+    return window if window <= FULL_WINDOW // 2 else FULL_WINDOW
 
 
-def partial_window_for(seconds: float) -> int:
-    """The window, in mel frames, for a partial of this length."""
-    needed = math.ceil(seconds * FRAMES_PER_SECOND) + MARGIN
-    return min(FULL_WINDOW, -(-needed // PARTIAL_STEP) * PARTIAL_STEP)
+def retry_window_for(frames: int) -> int:
+    """The window for a reading that is doubted: loops come of windows that the clip fills."""
+    window = max(3 * SMALLEST_WINDOW, 2 * frames)
+    return window if window <= FULL_WINDOW // 2 else FULL_WINDOW
 
 
 def give_way() -> None:
@@ -258,16 +252,14 @@ class WhisperTranscriber:
     def warm_up(self) -> None:
         """Run the smallest window once, so that the first call does not pay for allocations."""
         quiet = Request(bytes(SAMPLE_RATE), self.prompt(""))
-        self.transcribe([quiet], WINDOWS[0])
+        self.transcribe([quiet], SMALLEST_WINDOW)
 
     def transcribe(self, requests: Sequence[Request], frames: int) -> list[Reading]:
         tokenizer = self._tokenizer
         features = np.stack([self._features(request.pcm, frames) for request in requests])
         start = [tokenizer.sot, tokenizer.language, tokenizer.transcribe, tokenizer.no_timestamps]
-        prefixes = [tokenizer.encode(r.prefix) if r.prefix else [] for r in requests]
         prompts = [
-            ([tokenizer.sot_prev, *r.prompt.tokens] if r.prompt.tokens else []) + start + prefix
-            for r, prefix in zip(requests, prefixes, strict=True)
+            ([tokenizer.sot_prev, *r.prompt.tokens] if r.prompt.tokens else []) + start for r in requests
         ]
         longest = max(r.seconds for r in requests)
         room = 10 + math.ceil(longest * self.MOST_TOKENS_PER_SECOND)
@@ -283,10 +275,7 @@ class WhisperTranscriber:
             suppress_blank=True,
             suppress_tokens=self._suppress,
         )
-        return [
-            self._reading(result, request, len(prefix))
-            for result, request, prefix in zip(results, requests, prefixes, strict=True)
-        ]
+        return [self._reading(result, request) for result, request in zip(results, requests, strict=True)]
 
     def locate(self, request: Request, text: str) -> tuple[Word, ...]:
         """From the decoder's attention to the sound (openai/whisper, timing.py), one token after another."""
@@ -318,14 +307,13 @@ class WhisperTranscriber:
         mel: npt.NDArray[np.float32] = self._extractor(samples, padding=0)[:, :frames]
         return mel
 
-    def _reading(self, result: Any, request: Request, given: int) -> Reading:
+    def _reading(self, result: Any, request: Request) -> Reading:
         tokens = [t for t in result.sequences_ids[0] if t < self._tokenizer.eot]
         text = without_loops(self._simplified.convert(self._tokenizer.decode(tokens).strip()))
         return Reading(
             text=text,
             tokens=len(tokens),
-            # The score is a mean over all tokens; those that were given cost nothing.
-            log_probability=float(result.scores[0]) * len(tokens) / max(1, len(tokens) - given),
+            log_probability=float(result.scores[0]),
             no_speech=float(result.no_speech_prob),
             seconds=request.seconds,
         )

@@ -76,15 +76,12 @@ def test_what_was_read_ahead_and_became_final_counts_as_final() -> None:
     assert headroom.call_cost == pytest.approx(0.8 / 16, rel=0.2)
 
 
-def test_reading_ahead_goes_on_longer_than_other_partials_and_ends_too() -> None:
-    paces, ahead = [], []
-    for share in (0.5, 0.85, 1.0):
+def test_a_busy_model_reads_nothing_twice() -> None:
+    busy = []
+    for share in (0.3, 0.9):
         headroom = Headroom(2)
-        now = at_work(headroom, share, 20)
-        paces.append(headroom.partial_pace_ms(now) is not None)
-        ahead.append(headroom.reads_ahead(now))
-    assert paces == [True, False, False]
-    assert ahead == [True, True, False]
+        busy.append(headroom.is_busy(at_work(headroom, share, 20)))
+    assert busy == [False, True]
 
 
 def test_a_single_quiet_call_teaches_nothing() -> None:

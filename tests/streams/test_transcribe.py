@@ -10,10 +10,9 @@ from streams.guards import rejected, wordless
 from streams.testing import silence
 from streams.transcribe import (
     FULL_WINDOW,
-    WINDOWS,
     Request,
     WhisperTranscriber,
-    partial_window_for,
+    retry_window_for,
     window_for,
 )
 
@@ -21,10 +20,15 @@ from streams.transcribe import (
 def test_a_clip_goes_into_the_smallest_window_that_holds_it_and_a_margin():
     assert window_for(0.01) == 250
     assert window_for(1.86) == 250
-    assert window_for(1.87) == 500
-    assert window_for(14.0) == 1500
-    assert window_for(15.0) == FULL_WINDOW
-    assert list(WINDOWS) == sorted(WINDOWS)
+    assert window_for(1.87) == 375
+    assert window_for(14.3) == 1500
+    assert window_for(14.4) == FULL_WINDOW
+
+
+def test_a_doubted_reading_gets_a_window_that_is_mostly_silence():
+    assert retry_window_for(250) == 750
+    assert retry_window_for(500) == 1000
+    assert retry_window_for(1000) == FULL_WINDOW
 
 
 def clip(recording, role, start, end):
@@ -102,25 +106,6 @@ def test_what_holds_no_speech_gives_no_text_that_is_believed(whisper, pcm):
 @pytest.mark.model
 def test_a_prompt_that_is_too_long_is_cut(whisper):
     assert len(whisper.prompt("保本保息" * 500).tokens) == whisper.MOST_PROMPT_TOKENS
-
-
-def test_a_partial_fits_its_window_more_closely():
-    assert partial_window_for(1.8) == 250
-    assert partial_window_for(2.6) == 375
-    assert partial_window_for(40.0) == FULL_WINDOW
-
-
-@pytest.mark.model
-def test_a_prefix_is_gone_on_from_and_not_said_twice(whisper, short_call, turns):
-    turn = turns[2]
-    pcm = clip(short_call, turn.role, turn.start - 0.2, turn.end)
-    prompt = whisper.prompt("以下是银行客服的普通话通话。")
-    plain, led = (
-        whisper.transcribe([Request(pcm, prompt, prefix)], 500)[0] for prefix in ("", "我推荐您买这")
-    )
-    assert led.text.startswith("我推荐您买这")
-    assert led.text.count("推荐") == plain.text.count("推荐") == 1
-    assert "收益" in led.text
 
 
 @pytest.mark.model
