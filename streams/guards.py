@@ -73,7 +73,7 @@ def suspicious(reading: Reading) -> str | None:
         return "log_probability"
     if reading.compression > 1.8:
         return "compression"
-    if reading.seconds > 0 and reading.tokens / reading.seconds > 7.5:
+    if reading.seconds > 0 and reading.tokens / reading.seconds > 9.0:
         return "rate"
     return None
 

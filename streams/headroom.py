@@ -43,11 +43,11 @@ class Headroom:
     workers: int
     call_cost: float = 0.05
 
-    EASY, FULL = 0.45, 0.8
+    EASY, FULL = 0.55, 0.95
     """Shares of busy workers: below the first partials come at their best pace, from the second on none."""
     BUSY = 0.6
     """From this share on nothing is read twice."""
-    PACE_MS, SLOW_PACE_MS = 650, 2_600
+    PACE_MS, SLOW_PACE_MS = 650, 2_000
     MOST_FINALS = 0.9
     """Of the workers' time may go to finals; beyond it every final waits longer than the one before."""
     SETTLED_CALLS = 3

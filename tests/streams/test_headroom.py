@@ -27,7 +27,7 @@ def test_it_sees_how_busy_the_workers_are() -> None:
 
 def test_partials_slow_down_as_the_workers_fill() -> None:
     paces = []
-    for share in (0.2, 0.5, 0.6, 0.7, 0.75):
+    for share in (0.2, 0.5, 0.65, 0.8, 0.9):
         headroom = Headroom(2)
         paces.append(headroom.partial_pace_ms(at_work(headroom, share, 20)))
     assert paces == sorted(paces)
@@ -36,7 +36,7 @@ def test_partials_slow_down_as_the_workers_fill() -> None:
 
 def test_partials_stop_before_finals_have_to_wait() -> None:
     headroom = Headroom(2)
-    assert headroom.partial_pace_ms(at_work(headroom, 0.95, 20)) is None
+    assert headroom.partial_pace_ms(at_work(headroom, 1.0, 20)) is None
 
 
 def test_the_pace_recovers_when_the_work_is_over() -> None:

@@ -152,7 +152,7 @@ async def test_a_doubtful_reading_goes_again_with_a_larger_window_and_one_final_
     await run.start()
     await whole_call(run, np.concatenate([tone(1500), silence(800)]))
     await run.stop()
-    assert [frames for frames, _ in transcriber.batches] == [250, 1500]
+    assert [frames for frames, _ in transcriber.batches] == [250, 750]
     assert len([t for t in outlet.of(Transcript) if t.final]) == 1
 
 
@@ -389,15 +389,26 @@ async def test_what_was_read_at_the_breath_is_the_final_and_is_not_read_again():
     assert [t.text for t in outlet.of(Transcript)] == [final.text] * 2
 
 
-async def test_a_speaker_who_goes_on_after_the_breath_is_read_to_the_end():
-    outlet, transcriber = Outlet(), ScriptedTranscriber(lambda request: f"{len(request.pcm)}")
-    run = runner(outlet, transcriber=transcriber)
+async def spoken_with_a_breath(busy):
+    """Two stretches with a breath between; returns (clips that were read, the final's text)."""
+    outlet, clips = Outlet(), []
+    run = runner(outlet, script=lambda request: clips.append(len(request.pcm)) or f"{len(request.pcm)}字")
     await run.start()
+    run._recogniser.headroom.busy = lambda now_s: 1.0 if busy else 0.0
     await heard_live(run, silence(500), tone(700), silence(300), tone(700), silence(1500))
     [final] = [t for t in outlet.of(Transcript) if t.final]
-    texts = [int(t.text) for t in outlet.of(Transcript)]
-    assert int(final.text) == max(texts)
-    assert len(texts) >= 3
+    return clips, final.text
+
+
+async def test_a_speaker_who_goes_on_after_the_breath_is_read_as_a_whole_where_there_is_time():
+    clips, text = await spoken_with_a_breath(busy=False)
+    assert text == f"{max(clips)}字"
+
+
+async def test_a_busy_model_puts_the_final_together_from_what_it_read_at_the_breaths():
+    clips, text = await spoken_with_a_breath(busy=True)
+    assert text == "，".join(f"{length}字" for length in clips)
+    assert len(clips) == 2
 
 
 async def test_a_doubtful_reading_at_the_breath_gets_its_second_reading_when_it_becomes_the_final():
@@ -407,4 +418,4 @@ async def test_a_doubtful_reading_at_the_breath_gets_its_second_reading_when_it_
     await run.start()
     await heard_live(run, silence(500), tone(500), silence(1500))
     assert [t.text for t in outlet.of(Transcript) if t.final] == ["不清楚"]
-    assert [frames for frames, _ in transcriber.batches] == [250, 1500]
+    assert [frames for frames, _ in transcriber.batches] == [250, 750]
