@@ -102,6 +102,13 @@ def alert_delays(measured: Measured, scored: truth.Score) -> list[Delay]:
     return sorted(out, key=lambda d: d.at_s)
 
 
+def slowest(measured: Measured, scored: truth.Score, most: int = 8) -> list[str]:
+    """The alerts that came last: where to look first."""
+    names = {call.call_id: call.name for call in measured.report.calls}
+    late = sorted(alert_delays(measured, scored), key=lambda d: -d.seconds)[:most]
+    return [f"{delay.seconds:.2f} s {names[delay.call_id]} {delay.what}" for delay in late]
+
+
 def final_delays(measured: Measured) -> list[Delay]:
     """Utterance end → its final transcript on the socket, in order of time."""
     played = {call.call_id: call for call in measured.report.calls}
@@ -197,6 +204,7 @@ def summary(measured: Measured, reference: dict[Key, tuple[int, int]] | None) ->
     wall_s = report.ended_s - report.begun_s
     cpu_s = spent(measured.samples, report.begun_s, report.ended_s)
     finals = percentiles(final_delays(measured))
+    names = {call.call_id: call.name for call in report.calls}
     out: dict[str, object] = {
         **percentiles(alert_delays(measured, scored)),
         "all_rules_p95_s": percentiles(alert_delays(measured, everything))["p95_s"],
@@ -207,6 +215,8 @@ def summary(measured: Measured, reference: dict[Key, tuple[int, int]] | None) ->
         "precision": rounded(scored.precision),
         "undelivered": len(undelivered(measured)),
         "withdrawn": len(measured.socket.withdrawn),
+        "slowest": slowest(measured, scored),
+        "missed": sorted({f"{names[want.call]} {want.start:.1f} {want.rule}" for want in scored.missed}),
         "turns": sum(len(call.turns) for call in measured.scripted()),
         "turns_without_final": turns_without_final(measured, spoken=False),
         "turns_without_text": turns_without_final(measured, spoken=True),

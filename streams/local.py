@@ -153,7 +153,7 @@ class LocalRunner:
     time; but as often as this."""
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
-    PARTIAL_CONFIDENCE = 0.6
+    PARTIAL_CONFIDENCE = 0.5
     """Below it a partial is shown but settles nothing: a model that guesses falls back on its prompt, which
     is full of the very phrases that rules look for."""
     LONGEST_PARTIAL_MS = 8_000
