@@ -19,14 +19,19 @@ SHARE = 0.5
 """Of the characters up to there, at least so many must have a partner in the reading before."""
 BEHIND = 2
 """Characters that must follow even what two readings agree on: the speaker may yet take it back."""
-ALONE = 4
-"""Characters that must follow where only one reading has it: about a second of speech."""
+ALONE, ALONE_SURE = 4, 2
+"""Characters that must follow where only one reading has it: about a second of speech, or half of it where the
+model is sure."""
+SURE = 0.8
+"""Mean probability per token."""
 
 
-def settled(before: str, now: str) -> int:
+def settled(before: str, now: str, confidence: float = 0.0) -> int:
     """How many characters from the start of ``now`` will hardly change any more."""
     places = [index for index, character in enumerate(now) if _counts(character)]
-    count = max(_agreed(before, now, places) - BEHIND, len(places) - ALONE, 0)
+    alone = ALONE_SURE if confidence >= SURE else ALONE
+    agreed = min(_agreed(before, now, places), len(places) - BEHIND)
+    count = max(agreed, len(places) - alone, 0)
     return places[count - 1] + 1 if count else 0
 
 

@@ -385,10 +385,11 @@ class LocalRunner:
         before = call.hypotheses.get(transcript.utterance_id, "")
         call.hypotheses[transcript.utterance_id] = transcript.text
         certain = recognised.read
-        if (transcript.confidence or 0.0) < self.PARTIAL_CONFIDENCE:
+        confidence = transcript.confidence or 0.0
+        if confidence < self.PARTIAL_CONFIDENCE:
             certain = 0
         elif certain < len(transcript.text):
-            certain += settled(before[certain:], transcript.text[certain:])
+            certain += settled(before[certain:], transcript.text[certain:], confidence)
         if certain:
             detections = call.live.detector.on_event(replace(transcript, settled=certain))
             if detections:
