@@ -20,8 +20,8 @@ SHARE = 0.5
 BEHIND = 2
 """Characters that must follow even what two readings agree on: the speaker may yet take it back."""
 ALONE, ALONE_SURE = 4, 2
-"""Characters that must follow where only one reading has it: about a second of speech, or half of it where the
-model is sure."""
+"""Characters that must follow where only one reading has it: about a second of speech, or half of it where
+the model is sure."""
 SURE = 0.8
 """Mean probability per token."""
 

@@ -53,7 +53,7 @@ class Endpointing:
     partial_every: int = 650
     breath: int = 192
     """Longer than the closure of a stop consonant; no shorter than the tail."""
-    breath_least: int = 1_500
+    breath_least: int = 700
     """Speech since the last breath."""
     breath_lead: int = 96
     """A breath that is found this shortly before the utterance would end tells nothing in time."""
