@@ -37,7 +37,8 @@ class Headroom:
 
     Args:
         workers: batches that run at a time.
-        call_cost: share of one worker that the finals of one call are thought to take, until it was seen.
+        call_cost: share of one worker that the finals of one call are thought to take, until it was
+            seen: what a second of speech costs, since in a call there is about one of it per second.
     """
 
     workers: int
@@ -45,7 +46,7 @@ class Headroom:
 
     EASY, FULL = 0.55, 0.95
     """Shares of busy workers: below the first partials come at their best pace, from the second on none."""
-    BUSY = 0.6
+    BUSY = 0.65
     """From this share on nothing is read twice."""
     PACE_MS, SLOW_PACE_MS = 650, 2_000
     MOST_FINALS = 0.9

@@ -9,18 +9,15 @@ for an edge that hands in frames itself, such as a replay.
 Bounds and what happens at them:
 
 * jobs in front of the model: see ``batching``; when finals wait too long, ``degrade`` acts
-* events on their way to the outlet: finals, alerts and call events are never dropped (their number follows
-  from the speech admitted); partials and speech edges are dropped while more than ``CROWDED`` wait
+* events on their way to the outlet: see ``outbox``
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Literal, Protocol
 
 import structlog
@@ -31,7 +28,6 @@ from streams.agreement import settled
 from streams.call import CallDetector, LiveCall, hear_together
 from streams.events import (
     SAMPLE_RATE,
-    Alert,
     AudioFrame,
     CallEnded,
     CallInfo,
@@ -51,6 +47,7 @@ from streams.events import (
     Word,
 )
 from streams.listen import Endpointing, Heard
+from streams.outbox import Outbox
 from streams.raising import raised
 from streams.recognise import Recognised, Recogniser
 from streams.transcribe import Prompt, Transcriber
@@ -62,7 +59,6 @@ CALLS = Gauge("duting_calls", "Calls in progress")
 AUDIO = Counter("duting_audio_seconds", "Audio received, all channels")
 GAPS = Counter("duting_gap_seconds", "Audio that never came or was dropped", ["reason"])
 DETECTIONS = Counter("duting_detections", "What rules found", ["rule"])
-DROPPED = Counter("duting_events_dropped", "Replaceable events dropped on the way to the outlet")
 
 EndReason = Literal["hangup", "disconnected", "interrupted", "error"]
 
@@ -143,7 +139,6 @@ class LocalRunner:
         most_calls: beyond this, new calls are refused.
     """
 
-    CROWDED = 5_000
     TICK_S = 0.1
     LISTEN_S = 0.064
     """How often audio is taken from the sources: 32 ms of delay on average. Two windows a channel at a time
@@ -177,7 +172,7 @@ class LocalRunner:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._detector, self._card = detector, card
-        self._prompt, self._redact, self._emit = prompt, redact, emit
+        self._prompt, self._redact = prompt, redact
         self._audio, self._most_calls = audio, most_calls
         self._vad, self._endpointing, self._clock = vad, endpointing, clock
         self.clock = clock
@@ -185,14 +180,11 @@ class LocalRunner:
             transcriber,
             on_final=self._on_final,
             on_partial=self._on_partial,
-            on_step=lambda: self._post([self.health()]),
+            on_step=lambda: self._outbox.post([self.health()]),
             clock=clock,
         )
         self._calls: dict[str, _Open] = {}
-        self._outbox: deque[tuple[OutletEvent, float]] = deque()
-        """Events and the clock at which they were posted."""
-        self._posted = asyncio.Event()
-        self._delivered = asyncio.Event()
+        self._outbox = Outbox(emit, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
@@ -201,7 +193,7 @@ class LocalRunner:
         self._tasks = [
             asyncio.create_task(self._tick(), name="timers"),
             asyncio.create_task(self._come_round(), name="listen"),
-            asyncio.create_task(self._deliver(), name="deliver"),
+            asyncio.create_task(self._outbox.deliver(), name="deliver"),
         ]
 
     async def stop(self) -> None:
@@ -215,9 +207,7 @@ class LocalRunner:
 
     async def flush(self) -> None:
         """Wait until everything posted so far is stored."""
-        while self._outbox:
-            self._delivered.clear()
-            await self._delivered.wait()
+        await self._outbox.flush()
 
     @property
     def calls(self) -> int:
@@ -264,7 +254,7 @@ class LocalRunner:
         if self._audio is not None:
             self._audio.start(info, source.rate if source is not None else SAMPLE_RATE)
         started = CallStarted(call=info)
-        self._post([started])
+        self._outbox.post([started])
         self._raise(live, live.detector.on_event(started))
         log.info("call.started", call_id=info.call_id, protocol=info.protocol)
 
@@ -273,7 +263,7 @@ class LocalRunner:
         live = self._calls[info.call_id].live
         live.info = info
         updated = CallUpdated(call=info, media_ms=live.media_ms)
-        self._post([updated])
+        self._outbox.post([updated])
         self._raise(live, live.detector.on_event(updated))
 
     def hear(self, item: AudioFrame | Gap) -> None:
@@ -298,7 +288,7 @@ class LocalRunner:
         for item in items:
             if isinstance(item, Gap):
                 GAPS.labels(item.reason).inc(item.duration_ms / 1000)
-                self._post([item])
+                self._outbox.post([item])
             else:
                 AUDIO.inc(item.duration_ms / 1000)
                 if self._audio is not None:
@@ -336,7 +326,7 @@ class LocalRunner:
         self._calls.pop(call_id, None)
         self._recogniser.forget(call_id)
         CALLS.set(len(self._calls))
-        self._post([ended])
+        self._outbox.post([ended])
         log.info("call.ended", call_id=call_id, reason=reason, media_ms=media_ms, gap_ms=call.live.gap_ms)
 
     # ── listen → transcribe ───────────────────────────────────────────────────────────────────────
@@ -344,7 +334,7 @@ class LocalRunner:
     def _heard(self, call: _Open, heard: list[Heard]) -> None:
         for item in heard:
             if isinstance(item, SpeechStarted | SpeechStopped):
-                self._post([item])
+                self._outbox.post([item])
                 self._raise(call.live, call.live.edge(item))
             elif item.final:
                 call.drained.clear()
@@ -381,7 +371,7 @@ class LocalRunner:
         call = self._calls.get(transcript.call_id)
         if call is None or transcript.start_ms < call.finished_ms.get(transcript.role, -1):
             return
-        self._post([replace(transcript, text=self._redact(transcript.text))])
+        self._outbox.post([replace(transcript, text=self._redact(transcript.text))])
         before = call.hypotheses.get(transcript.utterance_id, "")
         call.hypotheses[transcript.utterance_id] = transcript.text
         certain = recognised.read
@@ -403,7 +393,7 @@ class LocalRunner:
         call.hypotheses.pop(recognised.transcript.utterance_id, None)
         call.answers[recognised.transcript.utterance_id] = recognised
         for ready, detections in call.live.transcribed(recognised.transcript):
-            self._post([replace(ready, text=self._redact(ready.text))])
+            self._outbox.post([replace(ready, text=self._redact(ready.text))])
             answer = call.answers.pop(ready.utterance_id)
             self._raise(call.live, detections, answer)
             self._locate(call, ready, [d for d in detections if d.evidence.spans and not d.withdrawn], answer)
@@ -423,7 +413,7 @@ class LocalRunner:
             for detection in detections if words else ():
                 moved = _moved(detection, exact)
                 latency = self._latency(call.live, moved, answer)
-                self._post(raised(moved, self._card(moved.rule_id), latency, self._redact))
+                self._outbox.post(raised(moved, self._card(moved.rule_id), latency, self._redact))
             if not call.live.pending and not call.searches:
                 call.drained.set()
 
@@ -436,7 +426,7 @@ class LocalRunner:
         for detection in detections:
             DETECTIONS.labels(detection.rule_id).inc()
             latency = self._latency(live, detection, recognised)
-            self._post(raised(detection, self._card(detection.rule_id), latency, self._redact))
+            self._outbox.post(raised(detection, self._card(detection.rule_id), latency, self._redact))
 
     def _latency(self, live: LiveCall, detection: Detection, recognised: Recognised | None) -> Latency:
         now = self._clock()
@@ -487,42 +477,3 @@ class LocalRunner:
                 reached = call.live.media_ms + int(silent_s * 1000)
                 self._raise(call.live, call.live.wake(reached))
         self._recogniser.tick(sum(call.paced for call in self._calls.values()))
-
-    def _post(self, events: Sequence[OutletEvent]) -> None:
-        for event in events:
-            replaceable = isinstance(event, SpeechStarted | SpeechStopped) or (
-                isinstance(event, Transcript) and not event.final
-            )
-            if replaceable and len(self._outbox) > self.CROWDED:
-                DROPPED.inc()
-                continue
-            self._outbox.append((event, self._clock()))
-        self._posted.set()
-
-    def _waited(self, event: OutletEvent, posted_s: float) -> OutletEvent:
-        """An alert's wait for the outlet belongs to its latency: the outlet counts from its own door."""
-        if not isinstance(event, Alert) or event.latency_ms.rules is None:
-            return event
-        rules = event.latency_ms.rules + (self._clock() - posted_s) * 1000
-        return replace(event, latency_ms=replace(event.latency_ms, rules=round(rules, 1)))
-
-    async def _deliver(self) -> None:
-        """Hand events to the outlet in order, many at a time; they leave the outbox once they are stored."""
-        pause = 0.1
-        while True:
-            await self._posted.wait()
-            self._posted.clear()
-            while self._outbox:
-                events = [self._waited(*posted) for posted in islice(self._outbox, 500)]
-                try:
-                    await self._emit(events)
-                except Exception as error:
-                    # The store may come back: nothing is lost meanwhile.
-                    log.error("outlet.failed", waiting=len(self._outbox), error=type(error).__name__)
-                    await asyncio.sleep(pause)
-                    pause = min(5.0, pause * 2)
-                    continue
-                pause = 0.1
-                for _ in events:
-                    self._outbox.popleft()
-                self._delivered.set()

@@ -1,7 +1,8 @@
 """What of an utterance was read before it ended: part by part, from breath to breath. Pure.
 
-A part is read once. While the speaker goes on, the parts read so far are the utterance's settled text; when
-the utterance ends, they are its final, or spare the final the reading of what they hold.
+While the speaker goes on, what was read up to a breath is the utterance's settled text; when the utterance
+ends, it is its final, or spares the final the reading of what it holds. Read as a whole up to each breath the
+model makes fewer mistakes, as it knows what came before; read part by part nothing is read twice.
 """
 
 from __future__ import annotations
@@ -42,12 +43,17 @@ class Parts:
         """Where the next part begins."""
         return self.parts[-1].end_ms + INTO_PAUSE_MS if self.parts else self.start_ms
 
-    def next(self, utterance: Utterance) -> Part:
-        """The part from here to the utterance's end; ``taken`` once it is in the model."""
-        return Part(self.next_ms(), utterance.end_ms)
+    def next(self, utterance: Utterance, whole: bool = False) -> Part:
+        """The part from here, or from the beginning, to the utterance's end; ``taken`` once in the model."""
+        return Part(self.start_ms if whole else self.next_ms(), utterance.end_ms)
 
     def taken(self, part: Part) -> None:
-        self.parts.append(part)
+        """A part from the beginning stands for all before it."""
+        self.parts = [*self.before(part), part]
+
+    def before(self, part: Part) -> list[Part]:
+        """The parts that come before this one."""
+        return [p for p in self.parts if p.end_ms < part.start_ms]
 
     def covers(self, utterance: Utterance) -> bool:
         """Whether nothing was said behind the last part."""

@@ -130,7 +130,7 @@ class Recogniser:
         self._clock = clock
         self._scheduler: Scheduler[_Task | _Search] = Scheduler(transcriber.largest_batch)
         self.degradation = Degradation()
-        self.headroom = Headroom(transcriber.workers)
+        self.headroom = Headroom(transcriber.workers, transcriber.speech_cost)
         self._prompts: dict[str, Prompt] = {}
         self._free = transcriber.workers
         self._retrying = 0
@@ -165,7 +165,8 @@ class Recogniser:
         if not utterance.final:
             self._parts[channel] = parts
             breath = utterance.endpoint == "breath"
-            task = _Task(utterance, prompt, now, parts, parts.next(utterance) if breath else None)
+            part = parts.next(utterance, whole=not self.headroom.is_busy(now)) if breath else None
+            task = _Task(utterance, prompt, now, parts, part)
             if utterance.end_ms > parts.next_ms():
                 self._queue(task, Kind.AHEAD if breath else Kind.PARTIAL, now)
         else:
@@ -200,7 +201,9 @@ class Recogniser:
         kind, final = self._ending.pop(id(parts))
         final = replace(final, asr_s=parts.parts[-1].seconds)
         believed = [r for r in parts.readings if rejected(r, final.prompt.text) is None]
-        if parts.failed or len(believed) < len(parts.readings):
+        if parts.whole:
+            self._answered(kind, final, parts.parts[0].reading)
+        elif parts.failed or len(believed) < len(parts.readings):
             self._queue(final, kind, self._clock())
             self._dispatch()
         else:
@@ -416,10 +419,9 @@ class Recogniser:
 
     def _tell_partial(self, task: _Task, reading: Reading) -> None:
         """Show what was read behind the parts before it; not while one of these is still in the model."""
-        end = task.utterance.end_ms
-        parts = task.parts.parts if task.parts else []
-        before = [part for part in parts if part.end_ms < end]
-        overtaken = task.part is None and any(part.end_ms > end for part in parts)
+        parts = task.parts
+        before = (parts.before(task.part) if task.part else parts.parts) if parts else []
+        overtaken = task.part is None and any(p.end_ms > task.utterance.end_ms for p in before)
         if overtaken or not all(part.done for part in before):
             return
         texts = [p.reading.text for p in before if p.reading is not None]

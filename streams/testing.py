@@ -61,6 +61,7 @@ class ScriptedTranscriber:
     script: Callable[[Request], str]
     workers: int = 2
     largest_batch: int = 8
+    speech_cost: float = 0.0
     seconds: float = 0.0
     log_probability: float = -0.2
     batches: list[tuple[int, int]] = field(default_factory=list)

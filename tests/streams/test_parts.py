@@ -43,6 +43,15 @@ def test_a_part_that_never_came_into_the_model_is_read_with_the_one_behind_it():
     assert parts.next(utterance(4000)).start_ms == 1000
 
 
+def test_a_part_from_the_beginning_stands_for_all_before_it():
+    parts = Parts("u", 1000)
+    parts.taken(parts.next(utterance(2500)))
+    parts.taken(parts.next(utterance(4000)))
+    parts.taken(parts.next(utterance(5500), whole=True))
+    assert [(p.start_ms, p.end_ms) for p in parts.parts] == [(1000, 5500)]
+    assert parts.whole
+
+
 def test_an_utterance_that_ends_at_its_last_breath_is_covered():
     parts = Parts("u", 1000)
     assert not parts.covers(utterance(2500, final=True))
