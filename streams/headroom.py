@@ -44,9 +44,9 @@ class Headroom:
     workers: int
     call_cost: float = 0.05
 
-    EASY, FULL = 0.55, 0.95
+    EASY, FULL = 0.5, 0.85
     """Shares of busy workers: below the first partials come at their best pace, from the second on none."""
-    BUSY = 0.65
+    BUSY = 0.45
     """From this share on nothing is read twice."""
     PACE_MS, SLOW_PACE_MS = 650, 2_000
     MOST_FINALS = 0.9
