@@ -2,9 +2,9 @@
 
 Finals have to be computed, partials need not: they buy earlier alerts with what the finals leave. So the
 pause between two partials of an utterance follows the share of time that the workers are busy, and stretches
-well before finals would have to wait. A new call is taken while the finals of all calls, by what they were
-seen to cost, would still fit; a burst of calls is judged by what each of them *will* cost, since their first
-words are yet to come.
+well before finals would have to wait. A new call is taken while the finals of all calls would still fit if
+in each of them somebody spoke all the time, by what a second of speech was seen to cost: a burst of calls is
+judged by what they *will* cost, their first words are yet to come.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Rate:
 
 @dataclass
 class Headroom:
-    """Feed it the time of each batch and of each call's beginning and end.
+    """Feed it the time of each batch, and the speech of each final.
 
     Args:
         workers: batches that run at a time.
@@ -51,13 +51,13 @@ class Headroom:
     PACE_MS, SLOW_PACE_MS = 650, 2_000
     MOST_FINALS = 0.9
     """Of the workers' time may go to finals; beyond it every final waits longer than the one before."""
-    SETTLED_CALLS = 3
-    """So many calls must have gone on for a while before their cost is believed."""
+    LEAST_SPEECH_S = 15.0
+    """So much must have been read lately before its cost is believed."""
+    LEARNING = 0.05
 
     _all: _Rate = field(default_factory=lambda: _Rate(3.0))
     _finals: _Rate = field(default_factory=lambda: _Rate(12.0))
-    _calls: _Rate = field(default_factory=lambda: _Rate(12.0))
-    _noted_s: float | None = None
+    _speech: _Rate = field(default_factory=lambda: _Rate(12.0))
 
     def worked(self, seconds: float, finals: bool, now_s: float) -> None:
         """A batch has taken ``seconds`` of one worker; ``finals``: it was not for partials."""
@@ -69,15 +69,16 @@ class Headroom:
         """What was worked for a partial has become a final."""
         self._finals.add(seconds, now_s)
 
-    def calls_running(self, calls: int, now_s: float) -> None:
-        """Call a few times a second: how many calls the finals came from."""
-        if self._noted_s is not None:
-            self._calls.add(calls * max(0.0, now_s - self._noted_s), now_s)
-        self._noted_s = now_s
-        running = self._calls.value(now_s)
-        if running >= self.SETTLED_CALLS:
-            seen = self._finals.value(now_s) / running
-            self.call_cost += 0.02 * (seen - self.call_cost)
+    def served(self, speech_s: float, now_s: float) -> None:
+        """A final of so much speech is done: what it took was told before.
+
+        By speech and not by calls: the first words of a call come late, and those of too many calls later
+        still, so that in a burst the cost of a call would seem to fall.
+        """
+        self._speech.add(speech_s, now_s)
+        if self._speech.value(now_s) * self._speech.horizon_s >= self.LEAST_SPEECH_S:
+            seen = self._finals.value(now_s) / self._speech.value(now_s)
+            self.call_cost += self.LEARNING * (seen - self.call_cost)
 
     def busy(self, now_s: float) -> float:
         """Share of the workers' time that was in use lately, 0 to 1 and a little above."""

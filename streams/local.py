@@ -476,4 +476,4 @@ class LocalRunner:
             if call.paced and silent_s > self.STALLED_S:
                 reached = call.live.media_ms + int(silent_s * 1000)
                 self._raise(call.live, call.live.wake(reached))
-        self._recogniser.tick(sum(call.paced for call in self._calls.values()))
+        self._recogniser.tick()

@@ -239,12 +239,8 @@ class Recogniser:
             self._eased.clear()
             await self._eased.wait()
 
-    def tick(self, calls: int) -> None:
-        """Call a few times a second, with the number of live calls.
-
-        An idle model measures no waits, and neither does one that is stuck.
-        """
-        self.headroom.calls_running(calls, self._clock())
+    def tick(self) -> None:
+        """Call a few times a second: an idle model measures no waits, and neither does one that is stuck."""
         self._measure(self._scheduler.oldest_final_wait(self._clock()))
         self._dispatch()
 
@@ -437,6 +433,7 @@ class Recogniser:
         refused = "model_failed" if reading is None else rejected(reading, task.prompt.text)
         if refused is not None:
             REJECTED.labels(refused).inc()
+        self.headroom.served(task.utterance.duration_ms / 1000, self._clock())
         self._on_final(self._recognised(task, reading, refused))
 
     def _recognised(self, task: _Task, reading: Reading | None, refused: str | None) -> Recognised:

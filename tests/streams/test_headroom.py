@@ -5,13 +5,19 @@ from hypothesis import strategies as st
 from streams.headroom import Headroom
 
 
-def at_work(headroom: Headroom, share: float, seconds: float, calls: int = 0, finals: bool = True) -> float:
-    """Let the workers be busy for ``share`` of ``seconds``; returns the clock."""
+def at_work(
+    headroom: Headroom, share: float, seconds: float, speech: float = 0, finals: bool = True
+) -> float:
+    """Let the workers be busy for ``share`` of ``seconds``; returns the clock.
+
+    ``speech``: seconds of it that are read per second.
+    """
     now = 0.0
     while now < seconds:
         now += 0.1
         headroom.worked(0.1 * share * headroom.workers, finals, now)
-        headroom.calls_running(calls, now)
+        if speech:
+            headroom.served(0.1 * speech, now)
     return now
 
 
@@ -55,14 +61,14 @@ def test_a_burst_of_calls_is_judged_by_what_they_will_cost() -> None:
 
 def test_what_a_call_costs_is_learnt_from_calls_that_run() -> None:
     headroom = Headroom(workers=2, call_cost=0.5)
-    at_work(headroom, share=0.4, seconds=60, calls=16)
+    at_work(headroom, share=0.4, seconds=60, speech=16)
     assert headroom.call_cost == pytest.approx(0.4 * 2 / 16, rel=0.2)
     assert headroom.has_room(30)
 
 
 def test_partials_do_not_count_against_new_calls() -> None:
     headroom = Headroom(workers=2, call_cost=0.05)
-    at_work(headroom, share=1.0, seconds=60, calls=4, finals=False)
+    at_work(headroom, share=1.0, seconds=60, speech=4, finals=False)
     assert headroom.has_room(20)
 
 
@@ -72,7 +78,7 @@ def test_what_was_read_ahead_and_became_final_counts_as_final() -> None:
         now += 0.1
         headroom.worked(0.08, finals=False, now_s=now)
         headroom.was_final(0.08, now)
-        headroom.calls_running(16, now)
+        headroom.served(1.6, now)
     assert headroom.call_cost == pytest.approx(0.8 / 16, rel=0.2)
 
 
@@ -84,10 +90,17 @@ def test_a_busy_model_reads_nothing_twice() -> None:
     assert busy == [False, True]
 
 
-def test_a_single_quiet_call_teaches_nothing() -> None:
+def test_a_few_words_teach_nothing() -> None:
     headroom = Headroom(workers=2, call_cost=0.05)
-    at_work(headroom, share=0.0, seconds=60, calls=1)
+    at_work(headroom, share=0.9, seconds=60, speech=0.2)
     assert headroom.call_cost == 0.05
+
+
+def test_a_burst_that_has_not_spoken_yet_does_not_make_calls_seem_cheap() -> None:
+    headroom = Headroom(workers=2, call_cost=0.07)
+    at_work(headroom, share=1.0, seconds=30, speech=2.0 / 0.07)
+    assert headroom.call_cost == pytest.approx(0.07, rel=0.1)
+    assert not headroom.has_room(30)
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 2), st.booleans()), max_size=50))
