@@ -49,8 +49,8 @@ class Headroom:
     BUSY = 0.45
     """From this share on nothing is read twice."""
     PACE_MS, SLOW_PACE_MS = 650, 2_000
-    MOST_FINALS = 0.9
-    """Of the workers' time may go to finals; beyond it every final waits longer than the one before."""
+    MOST_FINALS = 0.75
+    """Of the workers' time may go to finals; the rest is what hearing the calls takes of the same cores."""
     LEAST_SPEECH_S = 15.0
     """So much must have been read lately before its cost is believed."""
     LEARNING = 0.05
