@@ -18,8 +18,9 @@ from streams.bias import bias
 from streams.events import Alert, AudioFrame, CallInfo, Channel, Gap, OutletEvent, Transcript, Utterance, Word
 from streams.guards import Reading
 from streams.local import CallRefused, LocalRunner
-from streams.recognise import Recognised, Recogniser
+from streams.recognise import Recogniser
 from streams.transcribe import FULL_WINDOW, Prompt, Request, WhisperTranscriber
+from streams.work import Recognised
 
 Offer = Literal["batches", "live"]
 """``batches``: as a recording, so many at once that batches form. ``live``: one per worker, nobody waits."""

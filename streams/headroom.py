@@ -49,7 +49,7 @@ class Headroom:
     BUSY = 0.45
     """From this share on nothing is read twice."""
     PACE_MS, SLOW_PACE_MS = 650, 2_000
-    MOST_FINALS = 0.75
+    MOST_FINALS = 0.85
     """Of the workers' time may go to finals; the rest is what hearing the calls takes of the same cores."""
     LEAST_SPEECH_S = 15.0
     """So much must have been read lately before its cost is believed."""
@@ -60,7 +60,7 @@ class Headroom:
     _speech: _Rate = field(default_factory=lambda: _Rate(12.0))
 
     def worked(self, seconds: float, finals: bool, now_s: float) -> None:
-        """A batch has taken ``seconds`` of one worker; ``finals``: it was not for partials."""
+        """A batch has taken ``seconds`` of one worker; ``finals``: it could not have been given up."""
         self._all.add(seconds, now_s)
         if finals:
             self._finals.add(seconds, now_s)

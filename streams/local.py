@@ -49,9 +49,10 @@ from streams.events import (
 from streams.listen import Endpointing, Heard
 from streams.outbox import Outbox
 from streams.raising import raised
-from streams.recognise import Recognised, Recogniser
+from streams.recognise import Recogniser
 from streams.transcribe import Prompt, Transcriber
 from streams.vad import SileroVad, Vad
+from streams.work import Recognised
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -22,7 +22,7 @@ from streams.degrade import Degradation
 from streams.events import Transcript, Utterance, Word
 from streams.guards import Reading, rejected, suspicious
 from streams.headroom import Headroom
-from streams.parts import Part, Parts, clip, join, joined
+from streams.parts import Parts, join, joined
 from streams.transcribe import (
     Prompt,
     Request,
@@ -31,6 +31,7 @@ from streams.transcribe import (
     retry_window_for,
     window_for,
 )
+from streams.work import WITHOUT_PROMPT, Recognised, Search, Task
 
 log = structlog.get_logger(__name__)
 
@@ -51,57 +52,6 @@ SPEECH = Counter("duting_speech_seconds", "Speech sent to the model as finals")
 REJECTED = Counter("duting_readings_rejected", "Readings that a guard refused", ["reason"])
 READ_AHEAD = Counter("duting_finals_read_ahead", "Finals that had been read when their silence was over")
 RETRIES = Counter("duting_retries", "Suspicious readings sent again", ["reason"])
-
-
-WITHOUT_PROMPT = -1
-"""Prompt length of a job that is no reading: it shares no batch with readings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recognised:
-    """A transcript and how long its way through the model took. Seconds; ``cut_s``, ``done_s`` are clocks."""
-
-    transcript: Transcript
-    utterance: Utterance
-    cut_s: float
-    done_s: float
-    asr_s: float
-    """In batches, over all passes."""
-    read: int = 0
-    """Characters from the text's start that were read up to a breath; all of them in a final."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    utterance: Utterance
-    prompt: Prompt
-    cut_s: float
-    parts: Parts | None = None
-    """Of the utterance, when it is read part by part."""
-    part: Part | None = None
-    """What of it this is; else it is all of the utterance behind ``parts``."""
-    first: Reading | None = None
-    """Of the short window, when this is a retry."""
-    asr_s: float = 0.0
-
-    @property
-    def pcm(self) -> bytes:
-        """What of the utterance goes to the model."""
-        if self.part is not None:
-            return clip(self.utterance, self.part.start_ms)
-        if self.parts is not None:
-            return clip(self.utterance, self.parts.next_ms())
-        return self.utterance.pcm
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """Where in an utterance its words are."""
-
-    utterance: Utterance
-    prompt: Prompt
-    text: str
-    answer: Callable[[tuple[Word, ...]], None]
 
 
 class Recogniser:
@@ -128,7 +78,7 @@ class Recogniser:
         self._transcriber = transcriber
         self._on_final, self._on_partial, self._on_step = on_final, on_partial, on_step
         self._clock = clock
-        self._scheduler: Scheduler[_Task | _Search] = Scheduler(transcriber.largest_batch)
+        self._scheduler: Scheduler[Task | Search] = Scheduler(transcriber.largest_batch)
         self.degradation = Degradation()
         self.headroom = Headroom(transcriber.workers, transcriber.speech_cost)
         self._prompts: dict[str, Prompt] = {}
@@ -139,7 +89,7 @@ class Recogniser:
         self._running: set[asyncio.Task[None]] = set()
         self._parts: dict[tuple[str, str], Parts] = {}
         """By channel: what was read of the utterance in progress. Goes with its final, or with the call."""
-        self._ending: dict[int, tuple[Kind, _Task]] = {}
+        self._ending: dict[int, tuple[Kind, Task]] = {}
         """Finals that wait for parts which are in the model, by the identity of their ``Parts``."""
         self._eased = asyncio.Event()
         """Set whenever a batch is done."""
@@ -166,17 +116,17 @@ class Recogniser:
             self._parts[channel] = parts
             breath = utterance.endpoint == "breath"
             part = parts.next(utterance, whole=not self.headroom.is_busy(now)) if breath else None
-            task = _Task(utterance, prompt, now, parts, part)
+            task = Task(utterance, prompt, now, parts, part)
             if utterance.end_ms > parts.next_ms():
                 self._queue(task, Kind.AHEAD if breath else Kind.PARTIAL, now)
         else:
             SPEECH.inc(utterance.duration_ms / 1000)
             self._parts.pop(channel, None)
             kind = (Kind.SUSPICIOUS if suspected else Kind.FINAL) if live else Kind.BACKGROUND
-            self._end(_Task(utterance, prompt, now), parts, kind)
+            self._end(Task(utterance, prompt, now), parts, kind)
         self._dispatch()
 
-    def _end(self, final: _Task, parts: Parts, kind: Kind) -> None:
+    def _end(self, final: Task, parts: Parts, kind: Kind) -> None:
         """Read an utterance that has ended, or as much of it as was not read yet."""
         now = self._clock()
         covered = parts.covers(final.utterance)
@@ -224,9 +174,9 @@ class Recogniser:
         if self.degradation.step >= 3:
             answer(())
             return
-        search = _Search(utterance, prompt, text, answer)
+        search = Search(utterance, prompt, text, answer)
         shape = Shape(window_for(utterance.duration_ms / 1000), WITHOUT_PROMPT)
-        job: Job[_Task | _Search] = Job(
+        job: Job[Task | Search] = Job(
             (utterance.call_id, utterance.channel), Kind.WORDS, shape, self._clock(), search
         )
         if self._scheduler.submit(job):
@@ -253,13 +203,13 @@ class Recogniser:
 
     # ── the way through the model ─────────────────────────────────────────────────────────────────
 
-    def _queue(self, task: _Task, kind: Kind, now: float) -> None:
+    def _queue(self, task: Task, kind: Kind, now: float) -> None:
         utterance = task.utterance
         frames = window_for(len(task.pcm) / 32_000)
         if kind is Kind.RETRY:
             frames = retry_window_for(frames)
         shape = Shape(frames, len(task.prompt.tokens))
-        job: Job[_Task | _Search] = Job((utterance.call_id, utterance.channel), kind, shape, now, task)
+        job: Job[Task | Search] = Job((utterance.call_id, utterance.channel), kind, shape, now, task)
         for gone in self._scheduler.submit(job):
             if gone is job:
                 self._settle(task, task.first)
@@ -273,7 +223,7 @@ class Recogniser:
             self._free -= 1
             self._retrying += batch.jobs[0].kind is Kind.RETRY
             for job in batch.jobs:
-                if job.kind is Kind.AHEAD and isinstance(job.payload, _Task):
+                if job.kind is Kind.AHEAD and isinstance(job.payload, Task):
                     self._into_model(job.payload)
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
@@ -282,20 +232,20 @@ class Recogniser:
             gauge.set(self._scheduler.waiting(kind))
 
     @staticmethod
-    def _into_model(task: _Task) -> None:
+    def _into_model(task: Task) -> None:
         if task.parts is not None and task.part is not None:
             task.parts.taken(task.part)
 
-    async def _run(self, batch: Batch[_Task | _Search]) -> None:
+    async def _run(self, batch: Batch[Task | Search]) -> None:
         started = self._clock()
-        tasks = [job.payload for job in batch.jobs if isinstance(job.payload, _Task)]
+        tasks = [job.payload for job in batch.jobs if isinstance(job.payload, Task)]
         found: list[Reading | tuple[Word, ...] | None]
         try:
             if tasks:
                 found = [*await self._read(tasks, batch.shape)]
             else:
                 found = [
-                    await self._search(job.payload) for job in batch.jobs if isinstance(job.payload, _Search)
+                    await self._search(job.payload) for job in batch.jobs if isinstance(job.payload, Search)
                 ]
         finally:
             self._free += 1
@@ -303,9 +253,10 @@ class Recogniser:
             self._eased.set()
         seconds = self._clock() - started
         self._scheduler.cost.learn(batch.shape, len(batch.jobs), seconds)
-        partials = sum(job.kind in PARTIALS for job in batch.jobs) / len(batch.jobs)
-        self.headroom.worked(seconds * partials, finals=False, now_s=self._clock())
-        self.headroom.worked(seconds * (1 - partials), finals=True, now_s=self._clock())
+        # Second readings and word times are given up before a final has to wait: they need no room.
+        needed = sum(job.kind in (*FINALS, Kind.BACKGROUND) for job in batch.jobs) / len(batch.jobs)
+        self.headroom.worked(seconds * (1 - needed), finals=False, now_s=self._clock())
+        self.headroom.worked(seconds * needed, finals=True, now_s=self._clock())
         BATCH_SIZE.observe(len(batch.jobs))
         BATCH_SECONDS.observe(seconds)
         for job, answer in zip(batch.jobs, found, strict=True):
@@ -313,7 +264,7 @@ class Recogniser:
             QUEUE_WAIT.labels(job.kind.name.lower()).observe(wait)
             if job.kind in FINALS:
                 self._measure(wait)
-            if isinstance(job.payload, _Search):
+            if isinstance(job.payload, Search):
                 job.payload.answer(answer if isinstance(answer, tuple) else ())
             else:
                 task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
@@ -321,7 +272,7 @@ class Recogniser:
                 self._answer(job.kind, task, reading, seconds / len(batch.jobs))
         self._dispatch()
 
-    async def _read(self, tasks: list[_Task], shape: Shape) -> list[Reading | None]:
+    async def _read(self, tasks: list[Task], shape: Shape) -> list[Reading | None]:
         """Readings in order; ``None`` where the model failed. A batch that fails is tried job by job."""
         requests = [Request(task.pcm, task.prompt) for task in tasks]
         loop = asyncio.get_running_loop()
@@ -335,7 +286,7 @@ class Recogniser:
             return [None]
         return [reading for task in tasks for reading in await self._read([task], shape)]
 
-    async def _search(self, search: _Search) -> tuple[Word, ...]:
+    async def _search(self, search: Search) -> tuple[Word, ...]:
         """Words in media time; none where the model failed."""
         utterance = search.utterance
         request = Request(utterance.pcm, search.prompt)
@@ -363,7 +314,7 @@ class Recogniser:
             self._scheduler.give_up(Kind.AHEAD)
         if step >= 3:
             for job in (*self._scheduler.give_up(Kind.RETRY), *self._scheduler.give_up(Kind.WORDS)):
-                if isinstance(job.payload, _Search):
+                if isinstance(job.payload, Search):
                     job.payload.answer(())
                 else:
                     self._settle(job.payload, job.payload.first)
@@ -371,7 +322,7 @@ class Recogniser:
 
     # ── what is believed ──────────────────────────────────────────────────────────────────────────
 
-    def _answer(self, kind: Kind, task: _Task, reading: Reading | None, share_s: float = 0.0) -> None:
+    def _answer(self, kind: Kind, task: Task, reading: Reading | None, share_s: float = 0.0) -> None:
         """Take a reading of the model's; whatever the detectors make of it, the other calls go on.
 
         ``share_s``: of the batch's time, this reading's part.
@@ -397,7 +348,7 @@ class Recogniser:
                 at=f"{place.filename}:{place.lineno}",
             )
 
-    def _answered(self, kind: Kind, task: _Task, reading: Reading | None) -> None:
+    def _answered(self, kind: Kind, task: Task, reading: Reading | None) -> None:
         if kind in PARTIALS:
             if reading is not None and rejected(reading, task.prompt.text) is None:
                 self._tell_partial(task, reading)
@@ -413,7 +364,7 @@ class Recogniser:
                 RETRIES.labels(doubt).inc()
                 self._queue(replace(task, first=reading), Kind.RETRY, self._clock())
 
-    def _tell_partial(self, task: _Task, reading: Reading) -> None:
+    def _tell_partial(self, task: Task, reading: Reading) -> None:
         """Show what was read behind the parts before it; not while one of these is still in the model."""
         parts = task.parts
         before = (parts.before(task.part) if task.part else parts.parts) if parts else []
@@ -426,17 +377,17 @@ class Recogniser:
         self._on_partial(replace(self._recognised(task, whole, None), read=read))
 
     @staticmethod
-    def _belief(reading: Reading, task: _Task) -> tuple[bool, float]:
+    def _belief(reading: Reading, task: Task) -> tuple[bool, float]:
         return rejected(reading, task.prompt.text) is None, reading.log_probability
 
-    def _settle(self, task: _Task, reading: Reading | None) -> None:
+    def _settle(self, task: Task, reading: Reading | None) -> None:
         refused = "model_failed" if reading is None else rejected(reading, task.prompt.text)
         if refused is not None:
             REJECTED.labels(refused).inc()
         self.headroom.served(task.utterance.duration_ms / 1000, self._clock())
         self._on_final(self._recognised(task, reading, refused))
 
-    def _recognised(self, task: _Task, reading: Reading | None, refused: str | None) -> Recognised:
+    def _recognised(self, task: Task, reading: Reading | None, refused: str | None) -> Recognised:
         utterance = task.utterance
         believed = reading if refused is None else None
         transcript = Transcript(

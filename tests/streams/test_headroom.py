@@ -56,7 +56,7 @@ def test_a_burst_of_calls_is_judged_by_what_they_will_cost() -> None:
     taken = 0
     while headroom.has_room(taken):
         taken += 1
-    assert taken == 15
+    assert taken == 16
 
 
 def test_what_a_call_costs_is_learnt_from_calls_that_run() -> None:
