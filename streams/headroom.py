@@ -44,7 +44,7 @@ class Headroom:
     workers: int
     call_cost: float = 0.05
 
-    EASY, FULL = 0.5, 0.85
+    EASY, FULL = 0.55, 0.9
     """Shares of busy workers: below the first partials come at their best pace, from the second on none."""
     BUSY = 0.45
     """From this share on nothing is read twice."""

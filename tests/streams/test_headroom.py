@@ -33,7 +33,7 @@ def test_it_sees_how_busy_the_workers_are() -> None:
 
 def test_partials_slow_down_as_the_workers_fill() -> None:
     paces = []
-    for share in (0.2, 0.45, 0.6, 0.7, 0.8):
+    for share in (0.2, 0.5, 0.65, 0.75, 0.85):
         headroom = Headroom(2)
         paces.append(headroom.partial_pace_ms(at_work(headroom, share, 20)))
     assert paces == sorted(paces)
