@@ -59,6 +59,10 @@ class Watched:
     def largest_batch(self) -> int:
         return self._inner.largest_batch
 
+    @property
+    def speech_cost(self) -> float:
+        return self._inner.speech_cost
+
     def prompt(self, text: str) -> Prompt:
         return self._inner.prompt(text)
 
