@@ -77,10 +77,6 @@ class Parts:
     def failed(self) -> bool:
         return any(part.done and part.reading is None for part in self.parts)
 
-    @property
-    def text(self) -> str:
-        return joined(self.readings).text if self.readings else ""
-
 
 def clip(utterance: Utterance, start_ms: int) -> bytes:
     """The utterance's samples from a moment of media time on."""

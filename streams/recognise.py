@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -22,7 +23,7 @@ from streams.degrade import Degradation
 from streams.events import Transcript, Utterance, Word
 from streams.guards import Reading, rejected, suspicious
 from streams.headroom import Headroom
-from streams.parts import Parts, join, joined
+from streams.parts import Parts, joined
 from streams.transcribe import (
     Prompt,
     Request,
@@ -144,7 +145,8 @@ class Recogniser:
             self._queue(replace(final, parts=parts, part=part), kind, now)
         elif parts.done:
             # Not at once: whoever submits must come to know of the final before its answer.
-            asyncio.get_running_loop().call_soon(self._join, parts)
+            call_id = final.utterance.call_id
+            asyncio.get_running_loop().call_soon(self._guarded, call_id, lambda: self._join(parts))
 
     def _join(self, parts: Parts) -> None:
         """All parts of an utterance that has ended are read."""
@@ -265,7 +267,8 @@ class Recogniser:
             if job.kind in FINALS:
                 self._measure(wait)
             if isinstance(job.payload, Search):
-                job.payload.answer(answer if isinstance(answer, tuple) else ())
+                tell, words = job.payload.answer, answer if isinstance(answer, tuple) else ()
+                self._guarded(job.call_id, partial(tell, words))
             else:
                 task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
                 reading = answer if isinstance(answer, Reading) else None
@@ -322,28 +325,32 @@ class Recogniser:
 
     # ── what is believed ──────────────────────────────────────────────────────────────────────────
 
-    def _answer(self, kind: Kind, task: Task, reading: Reading | None, share_s: float = 0.0) -> None:
-        """Take a reading of the model's; whatever the detectors make of it, the other calls go on.
+    def _answer(self, kind: Kind, task: Task, reading: Reading | None, share_s: float) -> None:
+        """Take a reading of the model's. ``share_s``: of the batch's time, this reading's part."""
+        if task.part is None or task.parts is None:
+            self._guarded(task.utterance.call_id, lambda: self._answered(kind, task, reading))
+            return
+        parts = task.parts
+        task.part.done, task.part.reading, task.part.seconds = True, reading, share_s
+        if id(parts) not in self._ending:
+            self._guarded(task.utterance.call_id, lambda: self._answered(kind, task, reading))
+            return
+        if kind is Kind.AHEAD:
+            self.headroom.was_final(share_s, self._clock())
+        if parts.done:
+            self._guarded(task.utterance.call_id, lambda: self._join(parts))
 
-        ``share_s``: of the batch's time, this reading's part.
-        """
+    @staticmethod
+    def _guarded(call_id: str, tell: Callable[[], None]) -> None:
+        """A detector that fails on one text must not cost the other calls of the batch theirs."""
         try:
-            if task.part is not None and task.parts is not None:
-                task.part.done, task.part.reading, task.part.seconds = True, reading, share_s
-                if id(task.parts) in self._ending:
-                    if kind is Kind.AHEAD:
-                        self.headroom.was_final(share_s, self._clock())
-                    if task.parts.done:
-                        self._join(task.parts)
-                    return
-            self._answered(kind, task, reading)
+            tell()
         except Exception as error:
-            # A detector that fails on one text must not cost the other calls of the batch theirs. The
-            # message may quote the text: only the place is logged.
+            # The message may quote the text: only the place is logged.
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error(
                 "answer.failed",
-                call_id=task.utterance.call_id,
+                call_id=call_id,
                 error=type(error).__name__,
                 at=f"{place.filename}:{place.lineno}",
             )
@@ -371,8 +378,9 @@ class Recogniser:
         overtaken = task.part is None and any(p.end_ms > task.utterance.end_ms for p in before)
         if overtaken or not all(part.done for part in before):
             return
-        texts = [p.reading.text for p in before if p.reading is not None]
-        whole = replace(reading, text=join([*texts, reading.text]))
+        # What a guard refused is no evidence behind a partial either.
+        heard = [p.reading for p in before if p.reading and rejected(p.reading, task.prompt.text) is None]
+        whole = joined([*heard, reading])
         read = len(whole.text) - (0 if task.part else len(reading.text))
         self._on_partial(replace(self._recognised(task, whole, None), read=read))
 

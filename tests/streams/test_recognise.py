@@ -137,3 +137,37 @@ async def test_nothing_is_left_behind_when_all_is_answered():
     assert not heard.recogniser._ending
     assert not heard.recogniser._parts
     assert all(heard.recogniser._scheduler.waiting(kind) == 0 for kind in Kind)
+
+
+async def test_a_part_that_a_guard_refused_is_no_evidence_behind_the_next_one():
+    heard = Heard(script=lambda r: "请不吝点赞订阅" if r.seconds < 3 else "好的没有问题", busy=1.0)
+    await heard.submit(utterance(2000, final=False))
+    await heard.submit(utterance(6000, final=False))
+    assert [(p.transcript.text, p.read) for p in heard.partials] == [("好的没有问题", 6)]
+
+
+async def test_a_detector_that_fails_on_one_final_does_not_keep_the_others_from_theirs():
+    heard = Heard()
+    told = heard.recogniser._on_final
+
+    def fails_once(recognised):
+        heard.recogniser._on_final = told
+        raise ValueError("quotes the text")
+
+    heard.recogniser._on_final = fails_once
+    await heard.submit(utterance(2000, final=False))
+    await heard.submit(utterance(2000, final=True))
+    await heard.submit(utterance(9000, final=True, start_ms=5000))
+    assert [r.utterance.end_ms for r in heard.finals] == [9000]
+
+
+async def test_word_times_that_fail_to_be_told_do_not_stop_the_model():
+    heard = Heard()
+
+    def fails(words):
+        raise ValueError
+
+    item = utterance(2000, final=True)
+    heard.recogniser.locate(item, heard.prompt, "好的", fails)
+    await heard.submit(item)
+    assert len(heard.finals) == 1
