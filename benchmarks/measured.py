@@ -232,6 +232,7 @@ def summary(measured: Measured, reference: dict[Key, tuple[int, int]] | None) ->
         "server_cpu_s_per_call_second": rounded(cpu_s / call_s if call_s else None, 4),
         "server_cores": rounded(cpu_s / wall_s if wall_s else None, 2),
         "model_s_per_speech_second": rounded(model_share(measured.counters), 4),
+        "model_by_kind": model_by_kind(measured.counters),
         "server_rss_mib_max": round(max((s.rss_mib for s in measured.samples), default=0.0)),
         "load_cores": rounded(report.cpu_s / wall_s if wall_s else None),
         "supervisor_cores": rounded(measured.supervisor_cpu_s / wall_s if wall_s else None),
@@ -253,6 +254,20 @@ def model_share(counters: dict[str, float]) -> float | None:
     """Worker seconds in batches, partials and retries included, per second of speech sent as finals."""
     speech = counters.get("duting_speech_seconds_total", 0.0)
     return counters.get("duting_batch_seconds_sum", 0.0) / speech if speech else None
+
+
+def model_by_kind(counters: dict[str, float]) -> dict[str, dict[str, float]]:
+    """By kind of job: worker seconds, and how many jobs, most time first."""
+    seconds, jobs = (
+        {
+            name.removeprefix(prefix): value
+            for name, value in counters.items()
+            if name.startswith(prefix) and value
+        }
+        for prefix in ("duting_model_seconds_total:", "duting_model_jobs_total:")
+    )
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    return {kind: {"seconds": round(s, 1), "jobs": round(jobs.get(kind, 0))} for kind, s in ordered}
 
 
 def spent(samples: Sequence[Sample], begun_s: float, ended_s: float) -> float:

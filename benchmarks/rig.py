@@ -65,8 +65,12 @@ class ServerProbe:
         self.samples: list[Sample] = []
 
     def counters(self) -> dict[str, float]:
-        """Every counter and histogram sum of ``/metrics`` that has no label."""
-        return {name: value for name, labels, value in self._metrics() if not labels}
+        """Every counter and histogram sum of ``/metrics`` with at most one label: ``NAME:VALUE`` with it."""
+        return {
+            ":".join((name, *labels.values())): value
+            for name, labels, value in self._metrics()
+            if len(labels) < 2
+        }
 
     def take(self) -> None:
         """One sample; a metrics page that does not come leaves its gauges out."""

@@ -49,6 +49,10 @@ BATCH_SIZE = Histogram("duting_batch_size", "Jobs per batch", buckets=(1, 2, 4, 
 BATCH_SECONDS = Histogram(
     "duting_batch_seconds", "Model time of a batch", buckets=(0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 10)
 )
+MODEL = Counter("duting_model_seconds", "Worker time in batches, shared among their jobs", ["kind"])
+_MODEL = {kind: MODEL.labels(kind.name.lower()) for kind in Kind}
+READ = Counter("duting_model_jobs", "Jobs that went through the model", ["kind"])
+_READ = {kind: READ.labels(kind.name.lower()) for kind in Kind}
 SPEECH = Counter("duting_speech_seconds", "Speech sent to the model as finals")
 REJECTED = Counter("duting_readings_rejected", "Readings that a guard refused", ["reason"])
 READ_AHEAD = Counter("duting_finals_read_ahead", "Finals that had been read when their silence was over")
@@ -264,6 +268,8 @@ class Recogniser:
         for job, answer in zip(batch.jobs, found, strict=True):
             wait = started - job.arrived_s
             QUEUE_WAIT.labels(job.kind.name.lower()).observe(wait)
+            _MODEL[job.kind].inc(seconds / len(batch.jobs))
+            _READ[job.kind].inc()
             if job.kind in FINALS:
                 self._measure(wait)
             if isinstance(job.payload, Search):
