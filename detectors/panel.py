@@ -18,7 +18,8 @@ class Panel:
     def __init__(self, call: CallInfo, pack: Pack) -> None:
         self.call = call
         self.pack = pack
-        self._detectors: Sequence[Detector] = (RuleDetector(call, pack),)
+        self._rules = RuleDetector(call, pack)
+        self._detectors: Sequence[Detector] = (self._rules,)
         self._ended = False
 
     def on_event(self, event: CallEvent) -> list[Detection]:
@@ -40,6 +41,10 @@ class Panel:
         if self._ended:
             return []
         return [d for detector in self._detectors for d in detector.on_wake(now_ms)]
+
+    def suspects(self, utterance_id: str) -> bool:
+        """Whether the next reading of an utterance in progress may settle what its last one holds."""
+        return self._rules.suspects(utterance_id)
 
     def snapshot(self) -> bytes:
         return msgspec.msgpack.encode((self.call, self._ended, [d.snapshot() for d in self._detectors]))

@@ -33,6 +33,10 @@ class CallDetector(Protocol):
 
     def on_wake(self, now_ms: int) -> list[Detection]: ...
 
+    def suspects(self, utterance_id: str) -> bool:
+        """Whether its last partial transcript holds something that one more reading may settle."""
+        ...
+
 
 class Arrivals:
     """When each moment of a channel's media time entered the server; covers the last ``KEPT`` entries.

@@ -50,7 +50,8 @@ class Endpointing:
     """(utterance at least this long, silence that ends it). The last step is the soft cut."""
     longest: int = 10_000
     first_partial: int = 900
-    partial_every: int = 650
+    partial_every: int = 320
+    """The finest pace; who computes them asks for as many as there is time for."""
     breath: int = 192
     """Longer than the closure of a stop consonant; no shorter than the tail."""
     breath_least: int = 700

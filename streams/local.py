@@ -356,6 +356,8 @@ class LocalRunner:
         else:
             since = max(partial.start_ms, call.asked_ms.get(partial.channel, 0))
             pace_ms = self._recogniser.partial_pace_ms()
+            if pace_ms is not None and call.live.detector.suspects(partial.utterance_id):
+                pace_ms = 0
             wanted = (
                 pace_ms is not None
                 and partial.duration_ms <= self.LONGEST_PARTIAL_MS
@@ -381,11 +383,11 @@ class LocalRunner:
             certain = 0
         elif certain < len(transcript.text):
             certain += settled(before[certain:], transcript.text[certain:], confidence)
-        if certain:
-            detections = call.live.detector.on_event(replace(transcript, settled=certain))
-            if detections:
-                call.suspected.add(transcript.utterance_id)
-            self._raise(call.live, detections, recognised)
+        # Also where nothing is settled: what the text may hold decides when it is read again.
+        detections = call.live.detector.on_event(replace(transcript, settled=certain))
+        if detections:
+            call.suspected.add(transcript.utterance_id)
+        self._raise(call.live, detections, recognised)
 
     def _on_final(self, recognised: Recognised) -> None:
         call = self._calls.get(recognised.transcript.call_id)

@@ -33,6 +33,8 @@ class _State(Struct, array_like=True):
     provisional: dict[str, list[Detection]] = field(default_factory=dict)
     """By utterance: what its partial transcripts raised."""
     silences: list[SilenceState] = field(default_factory=list)
+    suspected: list[str] = field(default_factory=list)
+    """Utterances whose last partial transcript holds something that it has not settled yet."""
 
 
 class RuleDetector:
@@ -102,24 +104,18 @@ class RuleDetector:
     def _on_transcript(self, transcript: Transcript) -> list[Detection]:
         tail, joined = self._tail(transcript)
         if not transcript.final:
-            found = self._hear(transcript, tail)
-            if transcript.settled is not None:
-                # What is settled must hold by itself, and what follows must not take it back.
-                held = {d.rule_id for d in found}
-                certain = msgspec.structs.replace(
-                    transcript,
-                    text=transcript.text[: transcript.settled],
-                    end_ms=transcript.time_of(transcript.settled),
-                )
-                found = [d for d in self._hear(certain, tail) if d.rule_id in held] if held else []
-            found = [d for d in found if not self._said_before(d, joined)]
+            found = [d for d in self._hear(transcript, tail) if not self._said_before(d, joined)]
             known = self._state.provisional.setdefault(transcript.utterance_id, [])
-            fresh = [d for d in found if all(d.rule_id != k.rule_id for k in known)]
-            fresh = [d for d in fresh if self._admit(d)]
+            news = [d for d in found if all(d.rule_id != k.rule_id for k in known)]
+            fresh = [d for d in self._certain(transcript, tail, joined, news) if self._admit(d)]
+            settled = {d.rule_id for d in fresh}
+            waiting = any(d.rule_id not in settled and self._is_news(d) for d in news)
+            self._suspect(transcript.utterance_id, waiting)
             known.extend(fresh)
             if not known:
                 del self._state.provisional[transcript.utterance_id]
             return fresh
+        self._suspect(transcript.utterance_id, False)
         turn = self._ready(transcript, tail)
         self._turns = [*self._turns, turn]
         found = self._judge(turn) if turn.normal.text else []
@@ -144,6 +140,29 @@ class RuleDetector:
         found = self._judge(turn) if turn.normal.text else []
         self._turns = before
         return found
+
+    def _certain(
+        self, partial: Transcript, tail: str, joined: int | None, found: list[Detection]
+    ) -> list[Detection]:
+        """Of ``found``, what holds in the settled text by itself; what follows has not taken it back."""
+        if partial.settled is None or not found:
+            return found
+        certain = msgspec.structs.replace(
+            partial, text=partial.text[: partial.settled], end_ms=partial.time_of(partial.settled)
+        )
+        held = {d.rule_id for d in found}
+        return [
+            d for d in self._hear(certain, tail) if d.rule_id in held and not self._said_before(d, joined)
+        ]
+
+    def suspects(self, utterance_id: str) -> bool:
+        """Whether its last partial transcript would raise something if all of it were settled."""
+        return utterance_id in self._state.suspected
+
+    def _suspect(self, utterance_id: str, waiting: bool) -> None:
+        if waiting != self.suspects(utterance_id):
+            (self._state.suspected.append if waiting else self._state.suspected.remove)(utterance_id)
+            del self._state.suspected[:-_KEPT_TURNS]
 
     def _said_before(self, detection: Detection, joined: int | None) -> bool:
         """Whether it only continues, across the joint, what the utterance anchored at ``joined`` raised."""
@@ -223,11 +242,15 @@ class RuleDetector:
 
     def _admit(self, detection: Detection) -> bool:
         """Whether the detection is neither a repetition nor within the rule's cooldown; remembers it."""
-        rule = next(r for r in self._rules if r.id == detection.rule_id)
-        times = self._state.fired.setdefault(rule.id, [])
-        anchor = detection.anchor_ms
-        if any(anchor == t or abs(anchor - t) < rule.cooldown_ms for t in times):
+        if not self._is_news(detection):
             return False
-        times.append(anchor)
+        times = self._state.fired.setdefault(detection.rule_id, [])
+        times.append(detection.anchor_ms)
         del times[:-_KEPT_TURNS]
         return True
+
+    def _is_news(self, detection: Detection) -> bool:
+        rule = next(r for r in self._rules if r.id == detection.rule_id)
+        anchor = detection.anchor_ms
+        times = self._state.fired.get(rule.id, ())
+        return not any(anchor == t or abs(anchor - t) < rule.cooldown_ms for t in times)

@@ -193,7 +193,10 @@ class Pack(Struct, frozen=True, kw_only=True):
         raise KeyError(rule_id)
 
     def hot_words(self) -> tuple[str, ...]:
-        """Words the speech model should expect, most severe rules first, then turn by turn between rules."""
+        """Words the speech model should expect, most severe rules first, then turn by turn between rules.
+
+        Before all of them numbers: of 幺二三七八 nothing that is said before or after gives the sense.
+        """
         words: list[str] = []
         for severity in _SEVERITIES:
             lists = [list(r.hot) for r in self.rules if r.severity == severity and r.mode != "off"]
@@ -201,4 +204,5 @@ class Pack(Struct, frozen=True, kw_only=True):
                 for queue in lists:
                     if queue and (word := queue.pop(0)) not in words:
                         words.append(word)
+        words.sort(key=lambda word: not word.isdigit())
         return tuple(words[:HOT_WORDS])

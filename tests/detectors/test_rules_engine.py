@@ -164,6 +164,29 @@ def test_a_partial_raises_only_on_what_is_settled_and_not_against_what_follows()
     assert heard(rules, unsettled) == []
 
 
+def test_what_a_partial_holds_but_has_not_settled_is_suspected_until_it_is_raised_or_gone() -> None:
+    detector = Panel(CALL, pack("{phrase: [保本保息]}", more=", cooldown: 5"))
+
+    def hear(text: str, settled: int) -> bool:
+        partial = msgspec.structs.replace(said(text, final=False), settled=settled)
+        detector.on_event(partial)
+        return detector.suspects(partial.utterance_id)
+
+    assert not hear("我们这个", 2)
+    assert hear("我们这个保本保息", 4)
+    fresh = Panel(CALL, pack("{phrase: [保本保息]}", more=", cooldown: 5"))
+    fresh.restore(detector.snapshot())
+    assert fresh.suspects(said("").utterance_id)
+    assert not hear("我们这个报备", 4)
+    assert hear("我们这个保本保息", 0)
+    assert not hear("我们这个保本保息的啊", 8), "raised"
+    assert not hear("我们这个保本保息的啊保本保息", 10), "raised already"
+    assert hear("我们这个", 0) is False
+    hear("保本保息", 0)
+    detector.on_event(said("保本保息"))
+    assert not detector.suspects(said("").utterance_id)
+
+
 def test_a_phrase_that_goes_on_across_the_cut_is_not_raised_a_second_time() -> None:
     rules = pack("{regex: '密码.{0,8}验证'}", more=", cooldown: 1")
     whole = said("请说一下密码我好验证", start=1000, end=4000)

@@ -45,6 +45,9 @@ class Words:
         at, self._wake = self._wake, None
         return [self._found("dynamics.timer", at, at, "", "customer")]
 
+    def suspects(self, utterance_id):
+        return False
+
     def _found(self, rule, start, end, text, role):
         return Detection(
             call_id="c",
@@ -347,6 +350,27 @@ async def test_a_busy_model_reads_fewer_partials_and_all_finals():
 
     counts = [(await partials(busy))[1] for busy in (0.0, 0.7, 1.0)]
     assert counts[0] > counts[1] > counts[2] == 0
+
+
+async def test_what_a_partial_may_hold_is_read_again_before_its_turn():
+    class Doubtful(Words):
+        def suspects(self, utterance_id):
+            return True
+
+    async def partials(detector):
+        outlet = Outlet()
+        run = runner(outlet, detector=detector)
+        await run.start()
+        run._recogniser.headroom.busy = lambda now_s: 0.8
+        run.open(CallInfo(call_id="c"), paced=True)
+        for frame in play("c", "agent", np.concatenate([tone(7000), silence(800)])):
+            run.hear(frame)
+            await asyncio.sleep(0)
+        await run.close("c", "hangup")
+        await run.stop()
+        return len([t for t in outlet.of(Transcript) if not t.final])
+
+    assert await partials(Doubtful()) > await partials(Words()) > 0
 
 
 async def test_the_final_of_what_a_partial_suspected_goes_first():
