@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from streams.events import CallEvent, Detection
+from streams.events import CallEvent, Finding
 
 
 class Detector(Protocol):
@@ -21,11 +21,11 @@ class Detector(Protocol):
       rules changes nothing about what follows.
     """
 
-    def on_event(self, event: CallEvent) -> list[Detection]: ...
+    def on_event(self, event: CallEvent) -> list[Finding]: ...
 
     def wake_at(self) -> int | None: ...
 
-    def on_wake(self, now_ms: int) -> list[Detection]: ...
+    def on_wake(self, now_ms: int) -> list[Finding]: ...
 
     def snapshot(self) -> bytes: ...
 

@@ -14,6 +14,7 @@ from streams.events import (
     CallInfo,
     CallStarted,
     Detection,
+    Finding,
     SpeechStarted,
     SpeechStopped,
     Transcript,
@@ -88,10 +89,10 @@ def play(pack: Pack, case: TestCase) -> list[Detection]:
     # Edges in order of media time, transcripts a little after them, as on a call.
     events.sort(key=lambda e: e.media_ms + (_HANGOVER_MS if isinstance(e, Transcript) else 0))
     panel = Panel(call, pack)
-    found: list[Detection] = []
+    found: list[Finding] = []
     for event in events:
         wake = panel.wake_at()
         if wake is not None and not isinstance(event, Transcript) and wake <= event.media_ms:
             found += panel.on_wake(wake)
         found += panel.on_event(event)
-    return found
+    return [finding for finding in found if isinstance(finding, Detection)]

@@ -9,7 +9,7 @@ import msgspec
 from detectors.base import Detector
 from detectors.rules.engine import RuleDetector
 from detectors.rules.model import Pack
-from streams.events import CallEnded, CallEvent, CallInfo, CallUpdated, Detection
+from streams.events import CallEnded, CallEvent, CallInfo, CallUpdated, Finding
 
 
 class Panel:
@@ -22,7 +22,7 @@ class Panel:
         self._detectors: Sequence[Detector] = (self._rules,)
         self._ended = False
 
-    def on_event(self, event: CallEvent) -> list[Detection]:
+    def on_event(self, event: CallEvent) -> list[Finding]:
         """What the event makes the detectors say. Final transcripts may still come after ``CallEnded``."""
         if isinstance(event, CallUpdated):
             self.call = event.call
@@ -37,7 +37,7 @@ class Panel:
         times = [wake for d in self._detectors if (wake := d.wake_at()) is not None]
         return min(times, default=None)
 
-    def on_wake(self, now_ms: int) -> list[Detection]:
+    def on_wake(self, now_ms: int) -> list[Finding]:
         if self._ended:
             return []
         return [d for detector in self._detectors for d in detector.on_wake(now_ms)]

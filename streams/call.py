@@ -13,7 +13,7 @@ from streams.events import (
     CallEvent,
     CallInfo,
     Channel,
-    Detection,
+    Finding,
     Gap,
     SpeechStarted,
     SpeechStopped,
@@ -27,11 +27,11 @@ from streams.vad import Probabilities, Vad, together
 class CallDetector(Protocol):
     """What a call needs of its detectors; ``detectors.panel.Panel`` is one."""
 
-    def on_event(self, event: CallEvent) -> list[Detection]: ...
+    def on_event(self, event: CallEvent) -> list[Finding]: ...
 
     def wake_at(self) -> int | None: ...
 
-    def on_wake(self, now_ms: int) -> list[Detection]: ...
+    def on_wake(self, now_ms: int) -> list[Finding]: ...
 
     def suspects(self, utterance_id: str) -> bool:
         """Whether its last partial transcript holds something that one more reading may settle."""
@@ -163,18 +163,18 @@ class LiveCall:
                 self._lines[item.channel].waiting.append(item.utterance_id)
         return heard
 
-    def edge(self, event: SpeechStarted | SpeechStopped) -> list[Detection]:
+    def edge(self, event: SpeechStarted | SpeechStopped) -> list[Finding]:
         return self.detector.on_event(event)
 
-    def transcribed(self, transcript: Transcript) -> list[tuple[Transcript, list[Detection]]]:
+    def transcribed(self, transcript: Transcript) -> list[tuple[Transcript, list[Finding]]]:
         """Take one final transcript; return those that may now leave, each with what it raised."""
         return [(t, self.detector.on_event(t)) for t in self._lines[transcript.role].arrived(transcript)]
 
-    def wake(self, now_ms: int) -> list[Detection]:
+    def wake(self, now_ms: int) -> list[Finding]:
         """Serve every timer that is due at media time ``now_ms``."""
         now_ms = max(now_ms, self._woken_ms)
         self._woken_ms = now_ms
-        out: list[Detection] = []
+        out: list[Finding] = []
         # A detector that asks for the same moment again and again must not hold the loop.
         for _ in range(100):
             due = self.detector.wake_at()

@@ -16,7 +16,8 @@ Channel = Literal["agent", "customer", "unknown"]
 
 Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["open", "acknowledged", "resolved", "false_alarm", "escalated", "withdrawn"]
-Match = Literal["exact", "pinyin", "regex", "similar", "timer", "count", "entity", "signal"]
+Match = Literal["exact", "pinyin", "regex", "similar", "timer", "count", "entity", "signal", "script"]
+Feeling = Literal["calm", "pleased", "anxious", "sad", "displeased", "angry"]
 
 SAMPLE_RATE = 16_000
 """Hertz. Everything behind the decoder is mono, signed 16-bit, at this rate."""
@@ -40,6 +41,8 @@ class CallInfo(Struct, frozen=True, kw_only=True):
     direction: Literal["inbound", "outbound"] | None = None
     attributes: dict[str, str] = field(default_factory=dict)
     """Custom fields, as the telephony sent them."""
+    started_at: str | None = None
+    """Wall clock of media time 0, RFC 3339; ``None`` where nobody knows: a recording."""
     channels: tuple[Channel, ...] = ("agent", "customer")
 
 
@@ -70,6 +73,18 @@ class CallEnded(Struct, frozen=True, kw_only=True, tag=True):
     """The call's length."""
     reason: Literal["hangup", "disconnected", "interrupted", "error"] = "hangup"
     """``interrupted``: the server stopped or was killed while the call ran."""
+    by: Channel | None = None
+    """Who hung up, where the telephony says so."""
+
+
+class Hold(Struct, frozen=True, kw_only=True, tag=True):
+    """The customer was put on hold, or taken back (not ``held``)."""
+
+    call_id: str
+    media_ms: int
+    held: bool
+    source: Literal["telephony", "music"]
+    """``music``: nobody said so, but music plays on a channel."""
 
 
 class AudioFrame(Struct, frozen=True, kw_only=True, tag=True):
@@ -141,6 +156,32 @@ class Utterance(Struct, frozen=True, kw_only=True, tag=True):
     @property
     def duration_ms(self) -> int:
         return len(self.pcm) // 2 * 1000 // SAMPLE_RATE
+
+
+class Voice(Struct, frozen=True, kw_only=True, tag=True):
+    """How an utterance sounds; told when it was cut, before its transcript. ``streams.voice`` measures it."""
+
+    call_id: str
+    channel: Channel
+    utterance_id: str
+    start_ms: int
+    end_ms: int
+    level_db: float
+    """Loudness of its speech, dB relative to full scale."""
+    peak_db: float
+    """Of its loudest fifth of a second."""
+    pitch_hz: float | None
+    """Median fundamental frequency; ``None`` where too little is voiced."""
+    pitch_spread: float | None
+    """Between the first and the third quartile, in semitones."""
+    voiced: float
+    """Share of its speech that is voiced, 0 to 1."""
+    paused: float
+    """Share of its length in which nobody speaks, 0 to 1."""
+
+    @property
+    def media_ms(self) -> int:
+        return self.end_ms
 
 
 # ── transcribe ────────────────────────────────────────────────────────────────────────────────────
@@ -225,6 +266,65 @@ class Detection(Struct, frozen=True, kw_only=True, tag=True):
     utterance_id: str | None = None
     withdrawn: bool = False
     """A partial transcript raised this; the final one does not bear it out."""
+    shadow: bool = False
+    """The rule is on trial: it is counted, and nobody is told."""
+
+
+class Emotion(Struct, frozen=True, kw_only=True, tag=True):
+    """How somebody feels, by voice and words; never alone a reason for a critical alert."""
+
+    call_id: str
+    role: Channel
+    utterance_id: str
+    media_start_ms: int
+    media_end_ms: int
+    feeling: Feeling
+    level: float
+    """0 (calm) to 10."""
+    trend: float
+    """Mean level of the last 30 s less that of the 30 s before; above zero it gets worse."""
+    voice: float | None
+    """What the voice alone says, 0 to 10; ``None`` while the speaker's own baseline is not known."""
+    words: float
+    """What the words alone say, 0 to 10."""
+
+    @property
+    def media_ms(self) -> int:
+        return self.media_end_ms
+
+
+StepState = Literal["waiting", "due", "done", "missed", "skipped", "too_late", "out_of_order"]
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One line of the agent's checklist: a node of a script, or something that must not be left unsaid."""
+
+    id: str
+    name: dict[str, str]
+    """By language: ``zh``, ``en``."""
+    state: StepState
+    """``due``: its time runs, until ``due_ms``; ``too_late``: said after the deadline."""
+    required: bool = True
+    due_ms: int | None = None
+    """Media time of the deadline."""
+    done_ms: int | None = None
+    hint: dict[str, str] | None = None
+
+
+class Progress(Struct, frozen=True, kw_only=True, tag=True):
+    """Where a call stands in a script; the whole checklist each time."""
+
+    call_id: str
+    script: str
+    name: dict[str, str]
+    media_ms: int
+    steps: tuple[Step, ...]
+    score: float | None = None
+    """0 to 100, of what was to be done so far."""
+
+
+Finding = Detection | Emotion | Progress
+"""What detectors say."""
 
 
 # ── raise ─────────────────────────────────────────────────────────────────────────────────────────
@@ -241,6 +341,10 @@ class RuleCard(Struct, frozen=True, kw_only=True):
     actions: tuple[Literal["alert", "marker", "hint", "webhook", "coach"], ...] = ("alert", "marker")
     hint: dict[str, str] | None = None
     """What the agent may say, by language."""
+    group: str | None = None
+    """Rules of one group are about the same thing: people see them as one."""
+    score: float = 0.0
+    """What it adds to (or takes from) the call's inspection score."""
 
 
 class Latency(Struct, frozen=True, kw_only=True):
@@ -277,6 +381,8 @@ class Alert(Struct, frozen=True, kw_only=True, tag=True):
     state: AlertState = "open"
     owner: str | None = None
     latency_ms: Latency = Latency()
+    group: str | None = None
+    score: float = 0.0
 
     @property
     def media_ms(self) -> int:
@@ -311,6 +417,23 @@ class Hint(Struct, frozen=True, kw_only=True, tag=True):
     media_ms: int
 
 
+class ShadowHit(Struct, frozen=True, kw_only=True, tag=True):
+    """A rule on trial has fired. Kept to be counted and compared, shown to nobody while the call runs."""
+
+    id: str
+    call_id: str
+    rule_id: str
+    rule_version: str
+    role: Channel
+    media_start_ms: int
+    media_end_ms: int
+    utterance_id: str | None = None
+
+    @property
+    def media_ms(self) -> int:
+        return self.media_end_ms
+
+
 # ── outlet: what browsers receive ─────────────────────────────────────────────────────────────────
 
 EventType = Literal[
@@ -323,6 +446,8 @@ EventType = Literal[
     "alert.updated",
     "marker.added",
     "hint.shown",
+    "script.progress",
+    "emotion.updated",
     "health",
 ]
 
@@ -377,9 +502,13 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     marker: Marker | UnsetType = UNSET
     hint: Hint | UnsetType = UNSET
     health: Health | UnsetType = UNSET
+    progress: Progress | UnsetType = UNSET
+    emotion: Emotion | UnsetType = UNSET
 
 
-CallEvent = CallStarted | CallUpdated | CallEnded | Gap | SpeechStarted | SpeechStopped | Transcript
+CallEvent = (
+    CallStarted | CallUpdated | CallEnded | Hold | Gap | SpeechStarted | SpeechStopped | Voice | Transcript
+)
 """What detectors see, in the order of the stream."""
 
 
@@ -394,6 +523,9 @@ OutletEvent = (
     | Alert
     | Marker
     | Hint
+    | Emotion
+    | Progress
+    | ShadowHit
     | Health
 )
 """What the runner hands to the outlet, texts redacted."""

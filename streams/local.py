@@ -37,7 +37,7 @@ from streams.events import (
     Detection,
     Gap,
     Health,
-    Latency,
+    Hold,
     OutletEvent,
     RuleCard,
     SpeechStarted,
@@ -48,8 +48,8 @@ from streams.events import (
 )
 from streams.listen import Endpointing, Heard
 from streams.outbox import Outbox
-from streams.raising import raised
 from streams.recognise import Recogniser
+from streams.telling import Teller
 from streams.transcribe import Prompt, Transcriber
 from streams.vad import SileroVad, Vad
 from streams.work import Recognised
@@ -59,7 +59,6 @@ log = structlog.get_logger(__name__)
 CALLS = Gauge("duting_calls", "Calls in progress")
 AUDIO = Counter("duting_audio_seconds", "Audio received, all channels")
 GAPS = Counter("duting_gap_seconds", "Audio that never came or was dropped", ["reason"])
-DETECTIONS = Counter("duting_detections", "What rules found", ["rule"])
 
 EndReason = Literal["hangup", "disconnected", "interrupted", "error"]
 
@@ -172,8 +171,7 @@ class LocalRunner:
         endpointing: Endpointing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._detector, self._card = detector, card
-        self._prompt, self._redact = prompt, redact
+        self._detector, self._prompt = detector, prompt
         self._audio, self._most_calls = audio, most_calls
         self._vad, self._endpointing, self._clock = vad, endpointing, clock
         self.clock = clock
@@ -186,6 +184,7 @@ class LocalRunner:
         )
         self._calls: dict[str, _Open] = {}
         self._outbox = Outbox(emit, clock)
+        self._teller = Teller(card, redact, self._outbox.post, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
@@ -256,7 +255,7 @@ class LocalRunner:
             self._audio.start(info, source.rate if source is not None else SAMPLE_RATE)
         started = CallStarted(call=info)
         self._outbox.post([started])
-        self._raise(live, live.detector.on_event(started))
+        self._teller.tell(live, live.detector.on_event(started))
         log.info("call.started", call_id=info.call_id, protocol=info.protocol)
 
     def update(self, info: CallInfo) -> None:
@@ -265,7 +264,12 @@ class LocalRunner:
         live.info = info
         updated = CallUpdated(call=info, media_ms=live.media_ms)
         self._outbox.post([updated])
-        self._raise(live, live.detector.on_event(updated))
+        self._teller.tell(live, live.detector.on_event(updated))
+
+    def signal(self, event: Hold) -> None:
+        """The telephony tells what happens in a call; ``KeyError`` if there is no such call."""
+        live = self._calls[event.call_id].live
+        self._teller.tell(live, live.detector.on_event(event))
 
     def hear(self, item: AudioFrame | Gap) -> None:
         """Take the next frame, or gap, of a call in progress; ``KeyError`` if there is no such call."""
@@ -300,7 +304,7 @@ class LocalRunner:
         for live, heard in hear_together(call.live for call in calls):
             self._heard(self._calls[live.info.call_id], heard)
         for call in calls:
-            self._raise(call.live, call.live.wake(call.live.watermark_ms))
+            self._teller.tell(call.live, call.live.wake(call.live.watermark_ms))
 
     async def ready(self) -> None:
         """Back-pressure for a caller that is not paced by a telephone: returns when the model keeps up."""
@@ -321,7 +325,7 @@ class LocalRunner:
         if self._calls.get(call_id) is not call:
             return
         ended = CallEnded(call_id=call_id, media_ms=media_ms, reason=reason)
-        self._raise(call.live, call.live.detector.on_event(ended))
+        self._teller.tell(call.live, call.live.detector.on_event(ended))
         if self._audio is not None:
             await self._audio.close(call_id, media_ms)
         self._calls.pop(call_id, None)
@@ -336,7 +340,7 @@ class LocalRunner:
         for item in heard:
             if isinstance(item, SpeechStarted | SpeechStopped):
                 self._outbox.post([item])
-                self._raise(call.live, call.live.edge(item))
+                self._teller.tell(call.live, call.live.edge(item))
             elif item.final:
                 call.drained.clear()
                 call.finished_ms[item.channel] = item.end_ms
@@ -374,7 +378,7 @@ class LocalRunner:
         call = self._calls.get(transcript.call_id)
         if call is None or transcript.start_ms < call.finished_ms.get(transcript.role, -1):
             return
-        self._outbox.post([replace(transcript, text=self._redact(transcript.text))])
+        self._teller.transcript(transcript)
         before = call.hypotheses.get(transcript.utterance_id, "")
         call.hypotheses[transcript.utterance_id] = transcript.text
         certain = recognised.read
@@ -384,10 +388,10 @@ class LocalRunner:
         elif certain < len(transcript.text):
             certain += settled(before[certain:], transcript.text[certain:], confidence)
         # Also where nothing is settled: what the text may hold decides when it is read again.
-        detections = call.live.detector.on_event(replace(transcript, settled=certain))
-        if detections:
+        findings = call.live.detector.on_event(replace(transcript, settled=certain))
+        if any(isinstance(finding, Detection) and not finding.shadow for finding in findings):
             call.suspected.add(transcript.utterance_id)
-        self._raise(call.live, detections, recognised)
+        self._teller.tell(call.live, findings, recognised)
 
     def _on_final(self, recognised: Recognised) -> None:
         call = self._calls.get(recognised.transcript.call_id)
@@ -395,11 +399,11 @@ class LocalRunner:
             return
         call.hypotheses.pop(recognised.transcript.utterance_id, None)
         call.answers[recognised.transcript.utterance_id] = recognised
-        for ready, detections in call.live.transcribed(recognised.transcript):
-            self._outbox.post([replace(ready, text=self._redact(ready.text))])
+        for ready, findings in call.live.transcribed(recognised.transcript):
+            self._teller.transcript(ready)
             answer = call.answers.pop(ready.utterance_id)
-            self._raise(call.live, detections, answer)
-            self._locate(call, ready, [d for d in detections if d.evidence.spans and not d.withdrawn], answer)
+            self._teller.tell(call.live, findings, answer)
+            self._locate(call, ready, [f for f in findings if isinstance(f, Detection)], answer)
         if not call.live.pending and not call.searches:
             call.drained.set()
 
@@ -407,6 +411,7 @@ class LocalRunner:
         self, call: _Open, transcript: Transcript, detections: list[Detection], answer: Recognised
     ) -> None:
         """Put alerts and markers where their phrase lies; so far its place in the text was all that told."""
+        detections = [d for d in detections if d.evidence.spans and not d.withdrawn and not d.shadow]
         if not detections:
             return
 
@@ -414,40 +419,12 @@ class LocalRunner:
             call.searches -= 1
             exact = replace(transcript, words=words)
             for detection in detections if words else ():
-                moved = _moved(detection, exact)
-                latency = self._latency(call.live, moved, answer)
-                self._outbox.post(raised(moved, self._card(moved.rule_id), latency, self._redact))
+                self._teller.again(call.live, _moved(detection, exact), answer)
             if not call.live.pending and not call.searches:
                 call.drained.set()
 
         call.searches += 1
         self._recogniser.locate(answer.utterance, call.prompt, transcript.text, located)
-
-    def _raise(
-        self, live: LiveCall, detections: list[Detection], recognised: Recognised | None = None
-    ) -> None:
-        for detection in detections:
-            DETECTIONS.labels(detection.rule_id).inc()
-            latency = self._latency(live, detection, recognised)
-            self._outbox.post(raised(detection, self._card(detection.rule_id), latency, self._redact))
-
-    def _latency(self, live: LiveCall, detection: Detection, recognised: Recognised | None) -> Latency:
-        now = self._clock()
-        entered = live.entered(detection.role, detection.media_end_ms)
-        since = now if entered is None else entered
-
-        def ms(seconds: float) -> float:
-            return round(max(0.0, seconds) * 1000, 1)
-
-        if recognised is None:
-            return Latency(vad=ms(now - since), queue=0.0, asr=0.0, rules=0.0)
-        waited = recognised.done_s - recognised.cut_s - recognised.asr_s
-        return Latency(
-            vad=ms(recognised.cut_s - since),
-            queue=ms(waited),
-            asr=ms(recognised.asr_s),
-            rules=ms(now - recognised.done_s),
-        )
 
     # ── timers and delivery ───────────────────────────────────────────────────────────────────────
 
@@ -478,5 +455,5 @@ class LocalRunner:
             silent_s = now - (call.live.last_arrival_s or now)
             if call.paced and silent_s > self.STALLED_S:
                 reached = call.live.media_ms + int(silent_s * 1000)
-                self._raise(call.live, call.live.wake(reached))
+                self._teller.tell(call.live, call.live.wake(reached))
         self._recogniser.tick()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from streams.events import Alert, Detection, Evidence, Hint, Latency, Marker, RuleCard
+from streams.events import Alert, Detection, Evidence, Hint, Latency, Marker, RuleCard, ShadowHit
 
 
 def identity(kind: str, detection: Detection) -> str:
@@ -32,9 +32,21 @@ def redacted(evidence: Evidence, redact: Callable[[str], str]) -> Evidence:
 
 def raised(
     detection: Detection, card: RuleCard, latency: Latency, redact: Callable[[str], str]
-) -> list[Alert | Marker | Hint]:
-    """What the rule's actions ask for, the alert first."""
-    out: list[Alert | Marker | Hint] = []
+) -> list[Alert | Marker | Hint | ShadowHit]:
+    """What the rule's actions ask for, the alert first; of a rule on trial only that it fired."""
+    out: list[Alert | Marker | Hint | ShadowHit] = []
+    if detection.shadow:
+        hit = ShadowHit(
+            id=identity("shadow", detection),
+            call_id=detection.call_id,
+            rule_id=card.id,
+            rule_version=card.version,
+            role=detection.role,
+            media_start_ms=detection.media_start_ms,
+            media_end_ms=detection.media_end_ms,
+            utterance_id=detection.utterance_id,
+        )
+        return [] if detection.withdrawn else [hit]
     alert_id = identity("alert", detection) if "alert" in card.actions else None
     if alert_id is not None:
         out.append(
@@ -52,6 +64,8 @@ def raised(
                 utterance_id=detection.utterance_id,
                 state="withdrawn" if detection.withdrawn else "open",
                 latency_ms=latency,
+                group=card.group,
+                score=card.score,
             )
         )
     if detection.withdrawn:

@@ -41,7 +41,10 @@ class By(Struct, frozen=True):
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         if turn.role not in (self.role, "unknown"):
             return None
-        return self.inner.find(scene, turn)
+        found = self.inner.find(scene, turn)
+        if found is not None and found.moment is not None and found.moment.role not in (self.role, "unknown"):
+            return None
+        return found
 
 
 class Any(Struct, frozen=True):
@@ -89,6 +92,7 @@ class All(Struct, frozen=True):
             expected=tuple(dict.fromkeys(text for found in shown for text in found.expected)),
             how=next((f.how for f in shown if f.how != "exact"), shown[0].how),
             confidence=min(known) if known else None,
+            moment=next((found.moment for found in present if found.moment is not None), None),
         )
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct, field
 
-from detectors.rules.loader import timers_of
-from detectors.rules.model import Found, Pack, Rule, Scene, Turn
-from detectors.rules.silence import Silence, SilenceState
-from streams.events import CallEvent, CallInfo, Channel, Detection, Evidence, Transcript
+from detectors.rules.model import Found, Moment, Pack, Rule, Scene, Turn, Watch, instant
+from streams.events import (
+    CallEvent,
+    CallInfo,
+    CallStarted,
+    CallUpdated,
+    Detection,
+    Emotion,
+    Evidence,
+    Finding,
+    Transcript,
+)
 
 _KEPT_TURNS: Final = 24
 _JOINT_MS: Final = 1500
@@ -32,9 +41,14 @@ class _State(Struct, array_like=True):
     """By rule: media times of what it raised lately, for the cooldown and to raise nothing twice."""
     provisional: dict[str, list[Detection]] = field(default_factory=dict)
     """By utterance: what its partial transcripts raised."""
-    silences: list[SilenceState] = field(default_factory=list)
+    watches: dict[int, bytes] = field(default_factory=dict)
+    """By the watch's number, its state as MessagePack; only in a snapshot."""
     suspected: list[str] = field(default_factory=list)
     """Utterances whose last partial transcript holds something that it has not settled yet."""
+
+
+Serve = Callable[[Watch, Any, Scene], tuple[Any, Moment | None]]
+"""What is asked of every watch: ``(watch, state, scene)`` gives its new state and what it tells."""
 
 
 class RuleDetector:
@@ -49,52 +63,96 @@ class RuleDetector:
         self._pack = pack
         # Shadow rules run, so that they can be measured, and raise nothing.
         self._rules = [rule for rule in pack.rules if rule.mode != "off"]
-        self._timers: list[tuple[Rule, Silence]] = [
-            (rule, timer) for rule in self._rules for timer in timers_of(rule.when)
-        ]
-        self._state = _State(silences=[timer.fresh() for _, timer in self._timers])
+        self._watching = [rule for rule in self._rules if rule.watches]
+        self._watches: dict[int, Any] = {
+            watch.number: watch.fresh() for rule in self._watching for watch in rule.watches
+        }
+        """State of every watch, by its number."""
+        self._state = _State()
         self._turns: list[Turn] = []
 
-    def on_event(self, event: CallEvent) -> list[Detection]:
+    def on_event(self, event: CallEvent | Emotion) -> list[Finding]:
         if isinstance(event, Transcript):
-            return self._on_transcript(event)
-        detections: list[Detection] = []
-        for index, (rule, timer) in enumerate(self._timers):
-            state, since = timer.on_event(self._state.silences[index], event)
-            self._state.silences[index] = state
-            if since is not None:
-                detections += self._silent(rule, timer, since)
-        return detections
+            return [*self._on_transcript(event)]
+        if isinstance(event, CallStarted | CallUpdated):
+            self._call = event.call
+        told = self._serve(lambda watch, state, scene: watch.on_event(state, event, scene), event.media_ms)
+        return [*self._happened(told, event.media_ms)]
 
     def wake_at(self) -> int | None:
         times = [
             wake
-            for (_, timer), state in zip(self._timers, self._state.silences, strict=True)
-            if (wake := timer.wake_at(state)) is not None
+            for rule in self._watching
+            for watch in rule.watches
+            if (wake := watch.wake_at(self._watches[watch.number])) is not None
         ]
         return min(times, default=None)
 
-    def on_wake(self, now_ms: int) -> list[Detection]:
-        detections: list[Detection] = []
-        for index, (rule, timer) in enumerate(self._timers):
-            state, since = timer.on_wake(self._state.silences[index], now_ms)
-            self._state.silences[index] = state
-            if since is not None:
-                detections += self._silent(rule, timer, since)
-        return detections
+    def on_wake(self, now_ms: int) -> list[Finding]:
+        def serve(watch: Watch, state: Any, scene: Scene) -> tuple[Any, Moment | None]:
+            wake = watch.wake_at(state)
+            return (
+                watch.on_wake(state, now_ms, scene) if wake is not None and wake <= now_ms else (state, None)
+            )
+
+        return [*self._happened(self._serve(serve, now_ms), now_ms)]
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode(self._state)
+        watches = {number: msgspec.msgpack.encode(state) for number, state in self._watches.items()}
+        return msgspec.msgpack.encode(msgspec.structs.replace(self._state, watches=watches))
 
     def restore(self, snapshot: bytes) -> None:
         state = msgspec.msgpack.decode(snapshot, type=_State)
-        if len(state.silences) != len(self._timers):
+        if state.watches.keys() != self._watches.keys():
             raise ValueError(
-                f"expected a snapshot of this pack ({len(self._timers)} timers), came {len(state.silences)}: "
+                f"expected a snapshot of this pack ({len(self._watches)} watches), "
+                f"came {len(state.watches)}: "
                 "restore a call with the pack it started with"
             )
-        self._state = state
+        self._watches = {
+            watch.number: msgspec.msgpack.decode(state.watches[watch.number], type=watch.state_type)
+            for rule in self._watching
+            for watch in rule.watches
+        }
+        self._state = msgspec.structs.replace(state, watches={})
         self._turns = [self._ready(past.transcript, past.tail) for past in state.turns]
+
+    # ── watches ───────────────────────────────────────────────────────────────────────────────────
+
+    def _scene(self, rule: Rule, now_ms: int, moments: Mapping[int, Moment] | None = None) -> Scene:
+        return Scene(self._turns, rule, self._pack.patterns, self._call, now_ms, moments)
+
+    def _serve(
+        self, ask: Serve, now_ms: int, turn: Turn | None = None, keep: bool = True
+    ) -> dict[str, dict[int, Moment]]:
+        """Ask every watch; what they told, by rule. ``keep``: else their states stay as they were."""
+        told: dict[str, dict[int, Moment]] = {}
+        for rule in self._watching:
+            scene = self._scene(rule, now_ms)
+            for watch in rule.watches:
+                state, moment = ask(watch, self._watches[watch.number], scene)
+                if moment is None and turn is None and scene.moments:
+                    # An inner watch has come true: for those around it that is an instant like any turn.
+                    state, moment = watch.on_turn(state, scene, instant(self._call.call_id, now_ms))
+                if moment is not None:
+                    scene.moments[watch.number] = moment
+                if keep:
+                    self._watches[watch.number] = state
+            if scene.moments:
+                told[rule.id] = scene.moments
+        return told
+
+    def _happened(self, told: Mapping[str, Mapping[int, Moment]], now_ms: int) -> list[Detection]:
+        """What the rules make of what their watches told without a word being said."""
+        detections: list[Detection] = []
+        turn = instant(self._call.call_id, now_ms) if told else None
+        for rule in self._watching if turn is not None else ():
+            if rule.id not in told or turn is None:
+                continue
+            detection = self._judged(rule, self._scene(rule, now_ms, told[rule.id]), turn)
+            if detection is not None and self._admit(detection):
+                detections.append(detection)
+        return detections
 
     # ── utterances ────────────────────────────────────────────────────────────────────────────────
 
@@ -118,7 +176,7 @@ class RuleDetector:
         self._suspect(transcript.utterance_id, False)
         turn = self._ready(transcript, tail)
         self._turns = [*self._turns, turn]
-        found = self._judge(turn) if turn.normal.text else []
+        found = self._judge(turn, keep=True)
         found = [d for d in found if not self._said_before(d, joined)]
         self._state.turns.append(_Past(transcript, tail))
         if len(self._turns) > _KEPT_TURNS:
@@ -137,7 +195,7 @@ class RuleDetector:
         """What a partial transcript would raise; the turns stay as they are."""
         before, turn = self._turns, self._ready(partial, tail)
         self._turns = [*before, turn]
-        found = self._judge(turn) if turn.normal.text else []
+        found = self._judge(turn, keep=False)
         self._turns = before
         return found
 
@@ -184,61 +242,67 @@ class RuleDetector:
             return tail.rstrip("。.,， ") + joint, before.start_ms
         return "", None
 
-    def _judge(self, turn: Turn) -> list[Detection]:
+    def _judge(self, turn: Turn, keep: bool) -> list[Detection]:
+        """What the rules make of an utterance. ``keep``: else the watches forget it again."""
+        now_ms = turn.transcript.end_ms
+        told = self._serve(
+            lambda watch, state, scene: watch.on_turn(state, scene, turn), now_ms, turn=turn, keep=keep
+        )
+        if not turn.normal.text and not told:
+            return []
         detections: list[Detection] = []
         for rule in self._rules:
-            if not rule.concerns(turn.role):
+            moments = told.get(rule.id)
+            # What a watch tells concerns its rule whoever spoke last.
+            if moments is None and not rule.concerns(turn.role):
                 continue
             # On a mixed channel nobody knows who asks; 保本吗 is the customer's.
-            if turn.role == "unknown" and rule.role == "agent" and turn.is_question:
+            if turn.role == "unknown" and rule.role == "agent" and turn.is_question and moments is None:
                 continue
-            scene = Scene(self._turns, rule, self._pack.patterns)
-            found = rule.when.find(scene, turn)
-            if found is None:
-                continue
-            if rule.unless is not None and rule.unless.find(scene, turn) is not None:
-                continue
-            if rule.mode == "live":
-                detections.append(self._detection(rule, turn, found))
+            detection = self._judged(rule, self._scene(rule, now_ms, moments), turn)
+            if detection is not None:
+                detections.append(detection)
         return detections
 
+    def _judged(self, rule: Rule, scene: Scene, turn: Turn) -> Detection | None:
+        if not rule.in_force(self._call, scene.now_ms):
+            return None
+        found = rule.when.find(scene, turn)
+        if found is None or (rule.unless is not None and rule.unless.find(scene, turn) is not None):
+            return None
+        return self._detection(rule, turn, found)
+
     def _detection(self, rule: Rule, turn: Turn, found: Found) -> Detection:
-        transcript = turn.transcript
+        transcript, moment = turn.transcript, found.moment
         spans = found.spans
-        start = transcript.time_of(spans[0][0]) if spans else transcript.start_ms
-        end = transcript.time_of(max(b for _, b in spans)) if spans else transcript.end_ms
+        if moment is not None:
+            start, end, role, text = moment.start_ms, moment.end_ms, moment.role, moment.text
+            anchor = transcript.start_ms if turn.is_speech else moment.start_ms
+            matched = tuple(text[a:b] for a, b in moment.spans)
+            spans = moment.spans
+        else:
+            start = transcript.time_of(spans[0][0]) if spans else transcript.start_ms
+            end = transcript.time_of(max(b for _, b in spans)) if spans else transcript.end_ms
+            role, text, anchor = transcript.role, transcript.text, transcript.start_ms
+            matched = tuple(text[a:b] for a, b in spans)
         return Detection(
-            call_id=transcript.call_id,
+            call_id=self._call.call_id,
             rule_id=rule.id,
-            role=transcript.role,
+            role=role,
             media_start_ms=start,
             media_end_ms=max(start, end),
-            anchor_ms=transcript.start_ms,
-            utterance_id=transcript.utterance_id,
+            anchor_ms=anchor,
+            utterance_id=transcript.utterance_id if turn.is_speech else None,
+            shadow=rule.mode == "shadow",
             evidence=Evidence(
-                text=transcript.text,
-                matched=tuple(transcript.text[a:b] for a, b in spans),
+                text=text,
+                matched=matched,
                 spans=spans,
                 expected=found.expected,
                 how=found.how,
                 confidence=found.confidence,
             ),
         )
-
-    # ── timers ────────────────────────────────────────────────────────────────────────────────────
-
-    def _silent(self, rule: Rule, timer: Silence, since_ms: int) -> list[Detection]:
-        role: Channel = timer.between[0] if len(timer.between) == 1 else "unknown"
-        detection = Detection(
-            call_id=self._call.call_id,
-            rule_id=rule.id,
-            role=role,
-            media_start_ms=since_ms,
-            media_end_ms=since_ms + timer.limit_ms,
-            anchor_ms=since_ms,
-            evidence=Evidence(text=f"{timer.limit_ms / 1000:g} s", how="timer"),
-        )
-        return [detection] if rule.mode == "live" and self._admit(detection) else []
 
     def _admit(self, detection: Detection) -> bool:
         """Whether the detection is neither a repetition nor within the rule's cooldown; remembers it."""

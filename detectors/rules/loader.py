@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Final, cast, get_args
@@ -15,6 +16,7 @@ from detectors.rules.model import (
     Action,
     Book,
     Condition,
+    Effective,
     Mode,
     Pack,
     Patterns,
@@ -36,6 +38,7 @@ _MODIFIERS: Final = ("role", "within")
 _RULE: Final = (
     "id", "name", "severity", "role", "when", "unless", "cooldown", "mode", "actions", "hint",
     "negation", "warning", "min_confidence", "hot", "tests", "hits", "misses",
+    "queues", "effective", "group", "score",
 )  # fmt: skip
 _ROLES: Final = ("agent", "customer")
 _ID: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
@@ -113,12 +116,14 @@ def _rule(form: Form, book: Book) -> Rule | None:
     name = _languages(fields["name"], "name") if "name" in fields else None
     severity = fields["severity"].choice("severity", get_args(Severity)) if "severity" in fields else None
     role = fields["role"].choice("role", get_args(Role)) if "role" in fields else None
+    first = len(book.watches)
     when = condition(fields["when"], book) if "when" in fields else None
-    if when is not None:
-        _check_timers(fields["when"], when)
+    watches = tuple(book.watches[first:])
     unless = condition(fields["unless"], book) if "unless" in fields else None
-    if unless is not None and _timers(unless, deep=True):
-        fields["unless"].problem("expected a condition on what is said under unless, came silence")
+    if len(book.watches) > first + len(watches):
+        fields["unless"].problem(
+            "expected a condition on what is said or known of the call under unless, came one that takes time"
+        )
     cooldown = fields["cooldown"].number("cooldown (seconds)", 0, 86_400) if "cooldown" in fields else 0
     mode = fields["mode"].choice("mode", get_args(Mode)) if "mode" in fields else "live"
     actions = tuple(
@@ -137,6 +142,10 @@ def _rule(form: Form, book: Book) -> Rule | None:
         else _MIN_CONFIDENCE
     )
     hot = tuple(text for _, text in fields["hot"].texts("a word")) if "hot" in fields else ()
+    queues = tuple(text for _, text in fields["queues"].texts("a queue")) if "queues" in fields else ()
+    effective = _effective(fields["effective"]) if "effective" in fields else None
+    group = fields["group"].text("group") if "group" in fields else None
+    score = fields["score"].number("score", -100, 100) if "score" in fields else 0.0
     tests = _tests(fields, rule_id or "", role or "agent")
     if len(form.problems) > before or rule_id is None or name is None or when is None:
         return None
@@ -146,6 +155,7 @@ def _rule(form: Form, book: Book) -> Rule | None:
         severity=cast(Severity, severity),
         role=cast(Role, role),
         when=when,
+        watches=watches,
         unless=unless,
         cooldown_ms=round((cooldown or 0) * 1000),
         mode=cast(Mode, mode),
@@ -155,6 +165,10 @@ def _rule(form: Form, book: Book) -> Rule | None:
         warning=bool(warning),
         min_confidence=low or 0.0,
         hot=hot,
+        queues=queues,
+        effective=effective,
+        group=group,
+        score=score or 0.0,
         tests=tests,
     )
 
@@ -181,7 +195,13 @@ def condition(form: Form, book: Book) -> Condition | None:
     if name in LEAVES:
         built = LEAVES[name].build(inner, book)
     else:
+        watches = len(book.watches)
         children = [condition(item, book) for item in ([inner] if inner.is_mapping else inner.items(name))]
+        if name == "not" and len(book.watches) > watches:
+            inner.problem(
+                "expected a condition on what is said or known of the call under not, came one that takes "
+                "time; absent says that something did not happen"
+            )
         built = combinators.build(name, [c for c in children if c is not None], within, inner, book)
         if not children and built is None and not inner.is_mapping:
             inner.problem(f"expected at least one condition under {name}, came none")
@@ -192,34 +212,54 @@ def condition(form: Form, book: Book) -> Condition | None:
     return built
 
 
-def timers_of(when: Condition) -> tuple[silence.Silence, ...]:
-    """The timers of a rule: its condition itself, or the arms of its ``any``."""
-    return tuple(_timers(when, deep=False))
+_HOURS: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\d)")
+_OFFSET: Final = re.compile(r"([+-])(0\d|1[0-4]):([0-5]\d)")
 
 
-def _timers(when: Condition, deep: bool) -> list[silence.Silence]:
-    if isinstance(when, silence.Silence):
-        return [when]
-    if isinstance(when, combinators.Any):
-        return [
-            t
-            for part in when.parts
-            for t in (_timers(part, deep) if deep or isinstance(part, silence.Silence) else [])
-        ]
-    if not deep:
-        return []
-    if isinstance(when, combinators.All):
-        return [t for part in when.parts for t in _timers(part, True)]
-    if isinstance(when, combinators.Not):
-        return _timers(when.part, True)
-    if isinstance(when, combinators.By):
-        return _timers(when.inner, True)
-    return []
-
-
-def _check_timers(form: Form, when: Condition) -> None:
-    if len(_timers(when, deep=True)) != len(timers_of(when)):
-        form.problem("expected silence alone or as an arm of any, came it inside another condition")
+def _effective(form: Form) -> Effective | None:
+    """``{from: 2026-01-01, to: 2026-12-31, hours: ["09:00-18:00"], weekdays: [1, 5], offset: "+08:00"}``."""
+    fields = form.fields("effective", ("from", "to", "hours", "weekdays", "offset"))
+    if fields is None:
+        return None
+    days: dict[str, date | None] = {"from": None, "to": None}
+    for name in days:
+        text = fields[name].text(name) if name in fields else None
+        try:
+            days[name] = date.fromisoformat(text) if text is not None else None
+        except ValueError:
+            fields[name].problem(f"expected a date such as 2026-01-31 in {name}, came {text!r}")
+    since, until = days["from"], days["to"]
+    if since is not None and until is not None and until < since:
+        fields["to"].problem(f"expected a date not before {since} in to, came {until}: it would never hold")
+    hours: list[tuple[int, int]] = []
+    for item, text in fields["hours"].texts("hours") if "hours" in fields else ():
+        match = _HOURS.fullmatch(text.strip())
+        if match is None:
+            item.problem(f"expected hours such as '09:00-18:00', came {text!r}")
+        else:
+            a, b, c, d = (int(group) for group in match.groups())
+            hours.append((a * 60 + b, c * 60 + d))
+    weekdays = [
+        number
+        for item in (fields["weekdays"].items("weekdays") if "weekdays" in fields else ())
+        if (number := item.number("a weekday (1 is Monday)", 1, 7)) is not None
+    ]
+    offset = 480
+    if "offset" in fields:
+        text = fields["offset"].text("offset")
+        match = _OFFSET.fullmatch(text or "")
+        if match is None:
+            fields["offset"].problem(f"expected an offset from UTC such as '+08:00', came {text!r}")
+        else:
+            minutes = int(match.group(2)) * 60 + int(match.group(3))
+            offset = minutes if match.group(1) == "+" else -minutes
+    return Effective(
+        since=since,
+        until=until,
+        hours=tuple(hours),
+        weekdays=frozenset(int(number) for number in weekdays),
+        offset_minutes=offset,
+    )
 
 
 def _languages(form: Form, what: str) -> dict[str, str] | None:

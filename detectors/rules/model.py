@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta, timezone
+from types import NoneType
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 import re2
 from msgspec import Struct
 
 from detectors.mandarin import Normal, normalise
 from detectors.rules.lexicon import Hit, Lexicon
-from streams.events import Channel, Match, RuleCard, Severity, Transcript
+from streams.events import CallEvent, CallInfo, Channel, Emotion, Match, RuleCard, Severity, Step, Transcript
 
 Role = Literal["agent", "customer", "any"]
 Mode = Literal["live", "shadow", "off"]
@@ -21,6 +23,22 @@ _SEVERITIES: Final = ("critical", "warning", "info")
 _QUESTION: Final = ("吗", "么", "呢")
 
 
+class Moment(Struct, frozen=True, array_like=True):
+    """Something that happened on the stream, or did not happen in time; a ``Watch`` tells it."""
+
+    start_ms: int
+    end_ms: int
+    role: Channel
+    """Whose doing it was; ``unknown`` where it is nobody's, or both sides'."""
+    text: str
+    """For people: what was measured (``16 s``), or the utterance in which it came true."""
+    how: Match = "signal"
+    expected: tuple[str, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+    """Ranges of ``text``."""
+    confidence: float | None = None
+
+
 class Found(Struct, frozen=True):
     """Where a condition holds. Ranges are of the utterance's own text."""
 
@@ -28,6 +46,8 @@ class Found(Struct, frozen=True):
     expected: tuple[str, ...] = ()
     how: Match = "exact"
     confidence: float | None = None
+    moment: Moment | None = None
+    """Set where a watch made it true: its times are those of the detection."""
 
 
 class Turn:
@@ -49,6 +69,11 @@ class Turn:
         return self.transcript.role
 
     @property
+    def is_speech(self) -> bool:
+        """Not so the turn that stands for a moment in which nothing was said, see ``instant``."""
+        return bool(self.transcript.utterance_id)
+
+    @property
     def is_question(self) -> bool:
         text = self.transcript.text.rstrip(" 。.")
         return text.endswith(("?", "？")) or self.normal.text.endswith(_QUESTION)
@@ -60,6 +85,23 @@ class Turn:
         first, last = self.normal.span(start, end)
         first, last = first - len(self.tail), last - len(self.tail)
         return (max(0, first), last) if last > 0 else None
+
+
+_NO_LEXICON: Final = Lexicon(())
+
+
+def instant(call_id: str, media_ms: int) -> Turn:
+    """A turn without words: what conditions look at when a watch, not a speaker, makes them true."""
+    transcript = Transcript(
+        call_id=call_id,
+        utterance_id="",
+        role="unknown",
+        start_ms=media_ms,
+        end_ms=media_ms,
+        text="",
+        final=True,
+    )
+    return Turn(transcript, "", _NO_LEXICON, Patterns(()))
 
 
 class Patterns:
@@ -86,24 +128,84 @@ def _options() -> re2.Options:
 
 
 class Scene:
-    """What is known when a turn is judged: the turns so far, and how the rule wants to be read."""
+    """What is known when a condition is judged: the turns so far, the call, what the rule's watches told."""
 
-    def __init__(self, turns: Sequence[Turn], rule: Rule, patterns: Patterns) -> None:
+    def __init__(
+        self,
+        turns: Sequence[Turn],
+        rule: Rule,
+        patterns: Patterns,
+        call: CallInfo,
+        now_ms: int,
+        moments: Mapping[int, Moment] | None = None,
+    ) -> None:
         self.turns = turns
         self.rule = rule
         self.patterns = patterns
-
-    @property
-    def now(self) -> Turn:
-        return self.turns[-1]
+        self.call = call
+        self.now_ms = now_ms
+        """Media time of what happens now: of the event, of the alarm, or the end of the turn."""
+        self.moments: dict[int, Moment] = dict(moments or {})
+        """By the watch's number: what has just come true."""
 
 
 class Condition(Protocol):
     """Part of a rule. Immutable; all state is in the scene."""
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
-        """Where the condition holds in ``turn``, which is one of the scene's turns."""
+        """Where the condition holds in ``turn``: one of the scene's, or an ``instant``."""
         ...
+
+
+class Watch(Struct, frozen=True, kw_only=True):
+    """A condition that depends on more than one utterance's words: on time, on sounds, on what came before.
+
+    It has state, one per call, which it is given and gives back: an immutable, serialisable value. When it
+    comes true it tells a ``Moment``, and the rule in which it stands is judged there and then. Watches of a
+    rule are served in the order of their numbers, inner ones first.
+
+    A subclass overrides what it needs; none of them may look at a clock. Transcripts come later than the
+    sounds around them, and those of the two channels in either order.
+    """
+
+    number: int
+    """From ``Book.watch``: unique within a pack."""
+
+    state_type: ClassVar[type] = NoneType
+
+    def fresh(self) -> Any:
+        """The state before the call's first event, of ``state_type``."""
+        return None
+
+    def on_event(self, state: Any, event: CallEvent | Emotion, scene: Scene) -> tuple[Any, Moment | None]:
+        """Everything but transcripts."""
+        return state, None
+
+    def on_turn(self, state: Any, scene: Scene, turn: Turn) -> tuple[Any, Moment | None]:
+        """A transcript (of either side), or an instant in which an inner watch came true.
+
+        Partial transcripts come too, as a trial: the state that is given back for them is thrown away.
+        """
+        return state, None
+
+    def wake_at(self, state: Any) -> int | None:
+        """Media time at which ``on_wake`` is wanted; ``None``: not at all."""
+        return None
+
+    def on_wake(self, state: Any, now_ms: int, scene: Scene) -> tuple[Any, Moment | None]:
+        """Perhaps late, never early."""
+        return state, None
+
+    def step(self, state: Any) -> Step | None:
+        """What it has to say on the agent's checklist; its id and name are filled in by the engine."""
+        return None
+
+    def find(self, scene: Scene, turn: Turn) -> Found | None:
+        moment = scene.moments.get(self.number)
+        if moment is None:
+            return None
+        spans = moment.spans if turn.is_speech else ()
+        return Found(spans, moment.expected, moment.how, moment.confidence, moment)
 
 
 class Book:
@@ -112,6 +214,12 @@ class Book:
     def __init__(self) -> None:
         self.phrases: dict[str, int] = {}
         self.patterns: dict[str, int] = {}
+        self.watches: list[Watch] = []
+
+    def watch(self, make: Callable[[int], Watch]) -> Watch:
+        """Number a watch. Call it when the conditions inside have been built: inner watches come first."""
+        self.watches.append(make(len(self.watches)))
+        return self.watches[-1]
 
     def phrase(self, text: str) -> int:
         return self.phrases.setdefault(text, len(self.phrases))
@@ -141,12 +249,45 @@ class TestCase(Struct, frozen=True):
     ends_ms: int | None = None
 
 
+class Effective(Struct, frozen=True, kw_only=True):
+    """When a rule holds, by the wall clock of the pack's offset from UTC."""
+
+    since: date | None = None
+    until: date | None = None
+    """Including that day."""
+    hours: tuple[tuple[int, int], ...] = ()
+    """Minutes of the day, begin included, end not; an end before the begin lies on the next day."""
+    weekdays: frozenset[int] = frozenset()
+    """1 (Monday) to 7; none named: all."""
+    offset_minutes: int = 480
+
+    def holds(self, started_at: str | None, media_ms: int) -> bool:
+        """Where nobody knows when the call was (a recording), every rule holds."""
+        if started_at is None:
+            return True
+        zone = timezone(timedelta(minutes=self.offset_minutes))
+        moment = datetime.fromisoformat(started_at).astimezone(zone) + timedelta(milliseconds=media_ms)
+        if self.since is not None and moment.date() < self.since:
+            return False
+        if self.until is not None and moment.date() > self.until:
+            return False
+        if self.weekdays and moment.isoweekday() not in self.weekdays:
+            return False
+        minute = moment.hour * 60 + moment.minute
+        return not self.hours or any(
+            begin <= minute < end if begin <= end else minute >= begin or minute < end
+            for begin, end in self.hours
+        )
+
+
 class Rule(Struct, frozen=True, kw_only=True):
     id: str
     name: Mapping[str, str]
     severity: Severity
     role: Role
     when: Condition
+    watches: tuple[Watch, ...] = ()
+    """All that stand in ``when``, inner ones first."""
     unless: Condition | None = None
     cooldown_ms: int = 0
     mode: Mode = "live"
@@ -160,6 +301,19 @@ class Rule(Struct, frozen=True, kw_only=True):
     """Transcripts below it are matched by character only."""
     hot: tuple[str, ...] = ()
     tests: tuple[TestCase, ...] = ()
+
+    queues: tuple[str, ...] = ()
+    """Queues in which it holds; none named: in all."""
+    effective: Effective | None = None
+    """Dates and hours in which it holds."""
+    group: str | None = None
+    score: float = 0.0
+
+    def in_force(self, call: CallInfo, media_ms: int) -> bool:
+        """Whether it holds in this call at this moment."""
+        if self.queues and call.queue not in self.queues:
+            return False
+        return self.effective is None or self.effective.holds(call.started_at, media_ms)
 
     def concerns(self, role: Channel) -> bool:
         """Whether the rule judges what is said on this channel; on a mixed one nobody is left out."""
@@ -189,6 +343,8 @@ class Pack(Struct, frozen=True, kw_only=True):
                     severity=rule.severity,
                     actions=rule.actions,
                     hint=hint,
+                    group=rule.group,
+                    score=rule.score,
                 )
         raise KeyError(rule_id)
 

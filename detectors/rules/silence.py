@@ -12,23 +12,30 @@ from typing import Final, cast
 from msgspec import Struct
 
 from detectors.rules.form import Form
-from detectors.rules.model import Book, Condition, Found, Scene, Turn
-from streams.events import CallEnded, CallEvent, CallStarted, Channel, SpeechStarted, SpeechStopped
+from detectors.rules.model import Book, Condition, Moment, Scene, Watch
+from streams.events import CallEnded, CallEvent, Channel, Emotion, SpeechStarted, SpeechStopped
 
 NAMES: Final = ("silence",)
 GRACE_MS: Final = 500
 _CHANNELS: Final = ("agent", "customer")
 
 
-class Silence(Struct, frozen=True):
+class SilenceState(Struct, frozen=True, array_like=True):
+    speaking: tuple[Channel, ...] = ()
+    armed_ms: int | None = None
+    """When the present silence began."""
+    fired: bool = False
+    """The present silence has been reported."""
+
+
+class Silence(Watch, frozen=True, kw_only=True):
     limit_ms: int
     between: tuple[Channel, ...]
     """The channels that must all be silent; ``unknown`` (mixed mono) always counts."""
     from_start: bool
     """Whether the silence before the first word counts."""
 
-    def find(self, scene: Scene, turn: Turn) -> Found | None:
-        return None  # no utterance makes a silence
+    state_type = SilenceState
 
     def fresh(self) -> SilenceState:
         return SilenceState(armed_ms=0 if self.from_start else None)
@@ -38,15 +45,16 @@ class Silence(Struct, frozen=True):
             return None
         return state.armed_ms + self.limit_ms + GRACE_MS
 
-    def on_wake(self, state: SilenceState, now_ms: int) -> tuple[SilenceState, int | None]:
-        """The state after the alarm, and when the silence began if it lasted long enough."""
+    def on_wake(self, state: SilenceState, now_ms: int, scene: Scene) -> tuple[SilenceState, Moment | None]:
         wake = self.wake_at(state)
         if wake is None or now_ms < wake:
             return state, None
-        return SilenceState(state.speaking, state.armed_ms, True), state.armed_ms
+        return SilenceState(state.speaking, state.armed_ms, True), self._told(state.armed_ms)
 
-    def on_event(self, state: SilenceState, event: CallEvent) -> tuple[SilenceState, int | None]:
-        """The state after an event, and when a silence began that this event ends too late."""
+    def on_event(
+        self, state: SilenceState, event: CallEvent | Emotion, scene: Scene
+    ) -> tuple[SilenceState, Moment | None]:
+        """Tells of a silence also when this event ends it too late and nobody was woken."""
         if isinstance(event, SpeechStarted | SpeechStopped):
             if event.channel != "unknown" and event.channel not in self.between:
                 return state, None
@@ -58,11 +66,9 @@ class Silence(Struct, frozen=True):
                 return SilenceState(others, armed, False), None
             overdue = self._overdue(state, event.media_ms)
             speaking: tuple[Channel, ...] = tuple(sorted((*others, event.channel)))
-            return SilenceState(speaking, None, False), overdue
+            return SilenceState(speaking, None, False), self._told(overdue)
         if isinstance(event, CallEnded):
-            return SilenceState((), None, False), self._overdue(state, event.media_ms)
-        if isinstance(event, CallStarted):
-            return self.fresh(), None
+            return SilenceState((), None, False), self._told(self._overdue(state, event.media_ms))
         return state, None
 
     def _overdue(self, state: SilenceState, media_ms: int) -> int | None:
@@ -70,13 +76,11 @@ class Silence(Struct, frozen=True):
             return None
         return state.armed_ms if media_ms - state.armed_ms >= self.limit_ms else None
 
-
-class SilenceState(Struct, frozen=True, array_like=True):
-    speaking: tuple[Channel, ...] = ()
-    armed_ms: int | None = None
-    """When the present silence began."""
-    fired: bool = False
-    """The present silence has been reported."""
+    def _told(self, since_ms: int | None) -> Moment | None:
+        if since_ms is None:
+            return None
+        role: Channel = self.between[0] if len(self.between) == 1 else "unknown"
+        return Moment(since_ms, since_ms + self.limit_ms, role, f"{self.limit_ms / 1000:g} s", "timer")
 
 
 def build(form: Form, book: Book) -> Condition | None:
@@ -93,4 +97,11 @@ def build(form: Form, book: Book) -> Condition | None:
     from_start = fields["from_start"].flag("from_start") if "from_start" in fields else False
     if seconds is None:
         return None
-    return Silence(round(seconds * 1000), tuple(between) or ("agent", "customer"), bool(from_start))
+    return book.watch(
+        lambda number: Silence(
+            number=number,
+            limit_ms=round(seconds * 1000),
+            between=tuple(between) or ("agent", "customer"),
+            from_start=bool(from_start),
+        )
+    )

@@ -120,7 +120,8 @@ def test_n_of_needs_n_and_none_forbids() -> None:
 
 def test_unless_and_mode_keep_a_rule_quiet() -> None:
     assert heard(pack("{phrase: [保本保息]}", more=", unless: {regex: 存款}"), said("存款保本保息")) == []
-    assert heard(pack("{phrase: [保本保息]}", more=", mode: shadow"), said("保本保息")) == []
+    (hidden,) = heard(pack("{phrase: [保本保息]}", more=", mode: shadow"), said("保本保息"))
+    assert hidden.shadow, "counted, and nobody is told"
     assert heard(pack("{phrase: [保本保息]}", more=", mode: off"), said("保本保息")) == []
 
 

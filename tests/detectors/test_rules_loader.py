@@ -83,7 +83,7 @@ def test_all_problems_are_listed_at_once() -> None:
         (GOOD.replace("phrase: [保本保息]", "regex: 'a*'"), "at least one character"),
         (GOOD.replace("phrase: [保本保息]", "regex: 那个保本"), "a filler that is removed"),
         (GOOD.replace("phrase: [保本保息]", "all: []"), "expected at least one condition under all"),
-        (GOOD.replace("phrase: [保本保息]", "not: {silence: {seconds: 5}}"), "expected silence alone"),
+        (GOOD.replace("phrase: [保本保息]", "not: {silence: {seconds: 5}}"), "came one that takes time"),
         (GOOD.replace("phrase: [保本保息]", "silence: {seconds: -1}"), "from 1 to 3600"),
         (GOOD + GOOD.split("rules:\n")[1], "expected an id of its own"),
         (GOOD.replace("redline.one", "Red Line"), "expected an id such as"),
