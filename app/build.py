@@ -103,7 +103,6 @@ def build(
     runner = LocalRunner(
         transcriber=transcriber or model(settings, progress),
         detector=lambda call: Panel(call, pack),
-        card=pack.card,
         prompt=lambda call: bias(call, pack.hot_words()),
         redact=redact,
         emit=emit,

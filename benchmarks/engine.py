@@ -250,7 +250,6 @@ def listen(
         runner = LocalRunner(
             transcriber=transcriber,
             detector=lambda call: Panel(call, pack),
-            card=pack.card,
             prompt=lambda call: bias(call, pack.hot_words()) if prompt is None else prompt,
             redact=lambda text: text,
             emit=emit,

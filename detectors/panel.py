@@ -9,7 +9,7 @@ import msgspec
 from detectors.base import Detector
 from detectors.rules.engine import RuleDetector
 from detectors.rules.model import Pack
-from streams.events import CallEnded, CallEvent, CallInfo, CallUpdated, Finding
+from streams.events import CallEnded, CallEvent, CallInfo, CallUpdated, Finding, RuleCard
 
 
 class Panel:
@@ -41,6 +41,10 @@ class Panel:
         if self._ended:
             return []
         return [d for detector in self._detectors for d in detector.on_wake(now_ms)]
+
+    def card(self, rule_id: str) -> RuleCard:
+        """What raising needs to know of a rule, as it stood when the call began."""
+        return self.pack.card(rule_id)
 
     def suspects(self, utterance_id: str) -> bool:
         """Whether the next reading of an utterance in progress may settle what its last one holds."""

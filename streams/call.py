@@ -15,6 +15,7 @@ from streams.events import (
     Channel,
     Finding,
     Gap,
+    RuleCard,
     SpeechStarted,
     SpeechStopped,
     Transcript,
@@ -32,6 +33,10 @@ class CallDetector(Protocol):
     def wake_at(self) -> int | None: ...
 
     def on_wake(self, now_ms: int) -> list[Finding]: ...
+
+    def card(self, rule_id: str) -> RuleCard:
+        """What raising needs to know of a rule: as it stands in the rules that this call began with."""
+        ...
 
     def suspects(self, utterance_id: str) -> bool:
         """Whether its last partial transcript holds something that one more reading may settle."""

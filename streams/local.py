@@ -39,7 +39,6 @@ from streams.events import (
     Health,
     Hold,
     OutletEvent,
-    RuleCard,
     SpeechStarted,
     SpeechStopped,
     Transcript,
@@ -131,7 +130,6 @@ class LocalRunner:
     Args:
         transcriber: the one model.
         detector: makes a call's detector from its metadata.
-        card: what raising needs to know of a rule.
         prompt: the bias for a call, as text.
         redact: masks personal data, keeping lengths.
         emit: stores and publishes events; raises when it cannot, and is then tried again.
@@ -161,7 +159,6 @@ class LocalRunner:
         *,
         transcriber: Transcriber,
         detector: Callable[[CallInfo], CallDetector],
-        card: Callable[[str], RuleCard],
         prompt: Callable[[CallInfo], str],
         redact: Callable[[str], str],
         emit: Callable[[Sequence[OutletEvent]], Awaitable[object]],
@@ -184,7 +181,7 @@ class LocalRunner:
         )
         self._calls: dict[str, _Open] = {}
         self._outbox = Outbox(emit, clock)
-        self._teller = Teller(card, redact, self._outbox.post, clock)
+        self._teller = Teller(redact, self._outbox.post, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from prometheus_client import Counter
 
 from streams.call import LiveCall
-from streams.events import Detection, Finding, Latency, OutletEvent, RuleCard, Transcript
+from streams.events import Detection, Finding, Latency, OutletEvent, Transcript
 from streams.raising import raised
 from streams.work import Recognised
 
@@ -19,19 +19,17 @@ class Teller:
     """Turns findings into what leaves the core.
 
     Args:
-        card: what raising needs to know of a rule.
         redact: masks personal data, keeping lengths.
         post: takes what is to be stored and published; never waits.
     """
 
     def __init__(
         self,
-        card: Callable[[str], RuleCard],
         redact: Callable[[str], str],
         post: Callable[[Sequence[OutletEvent]], None],
         clock: Callable[[], float],
     ) -> None:
-        self._card, self._redact, self._post, self._clock = card, redact, post, clock
+        self._redact, self._post, self._clock = redact, post, clock
 
     def transcript(self, transcript: Transcript) -> None:
         self._post([replace(transcript, text=self._redact(transcript.text))])
@@ -42,14 +40,14 @@ class Teller:
             if isinstance(finding, Detection):
                 DETECTIONS.labels(finding.rule_id).inc()
                 latency = self._latency(live, finding, recognised)
-                self._post(raised(finding, self._card(finding.rule_id), latency, self._redact))
+                self._post(raised(finding, live.detector.card(finding.rule_id), latency, self._redact))
             else:
                 self._post([finding])
 
     def again(self, live: LiveCall, detection: Detection, recognised: Recognised) -> None:
         """The same detection with better times: it is not counted a second time."""
         latency = self._latency(live, detection, recognised)
-        self._post(raised(detection, self._card(detection.rule_id), latency, self._redact))
+        self._post(raised(detection, live.detector.card(detection.rule_id), latency, self._redact))
 
     def _latency(self, live: LiveCall, detection: Detection, recognised: Recognised | None) -> Latency:
         now = self._clock()

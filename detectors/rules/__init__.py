@@ -1,7 +1,7 @@
 """The rule language: versioned YAML in, one compiled pack out, run over calls as they are spoken."""
 
 from detectors.rules.form import PackError, Problem
-from detectors.rules.loader import DEFAULT_PACK, load_pack, parse_pack
+from detectors.rules.loader import DEFAULT_PACK, load_pack, load_packs, parse_pack
 from detectors.rules.model import Pack, Rule
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "Problem",
     "Rule",
     "load_pack",
+    "load_packs",
     "parse_pack",
 ]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Final, cast, get_args
+
+from msgspec.structs import replace
 
 from detectors.rules import combinators, phrase, regex, silence
 from detectors.rules.form import Form, PackError, Problem, compose, nearest
@@ -19,6 +22,7 @@ from detectors.rules.model import (
     Effective,
     Mode,
     Pack,
+    Part,
     Patterns,
     Role,
     Rule,
@@ -47,54 +51,127 @@ _MIN_CONFIDENCE: Final = 0.3
 
 def load_pack(path: Path) -> Pack:
     """The compiled pack in a file. Raises ``PackError`` with every problem; a pack is never half used."""
+    return load_packs([path])
+
+
+def load_packs(paths: Sequence[Path]) -> Pack:
+    """All packs in these files and folders as one, compiled together: so many packs cost what one does.
+
+    Raises ``PackError`` with every problem of all of them; rules have ids unique across the packs.
+    """
+    files = pack_files(paths)
+    names = [file.name for file in files]
+    sources: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    for file in files:
+        shown = file.name if names.count(file.name) == 1 else str(file)
+        try:
+            sources.append((shown, decoded(shown, file.read_bytes())))
+        except OSError as error:
+            problems.append(Problem(str(file), 1, 1, f"expected a readable file: {error.strerror}"))
+        except PackError as error:
+            problems += error.problems
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PackError([Problem(str(path), 1, 1, f"expected a readable file: {error.strerror}")]) from error
+        pack = parse_packs(sources)
+    except PackError as error:
+        raise PackError([*problems, *error.problems]) from None
+    if problems:
+        raise PackError(problems)
+    return pack
+
+
+def pack_files(paths: Sequence[Path]) -> list[Path]:
+    """The files themselves, and in place of a folder the ``*.yaml`` and ``*.yml`` in it, by name."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file())
+        if not inside:
+            raise PackError([Problem(str(path), 1, 1, "expected a folder with *.yaml in it, came none")])
+        files += inside
+    return files
+
+
+def decoded(file: str, raw: bytes) -> str:
+    """The text of a pack. Raises ``PackError`` when it is not UTF-8."""
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise PackError([Problem(path.name, line, 1, "expected UTF-8, came bytes that are none")]) from error
-    return parse_pack(text, path.name)
+        raise PackError([Problem(file, line, 1, "expected UTF-8, came bytes that are none")]) from error
 
 
 def parse_pack(text: str, file: str) -> Pack:
     """The compiled pack in a text; ``file`` is what problems call it."""
-    root = compose(file, text)
+    return parse_packs([(file, text)])
+
+
+def parse_packs(sources: Sequence[tuple[str, str]]) -> Pack:
+    """One pack of several, each given as what problems call it and its text."""
     book = Book()
-    fields = root.fields("the pack", ("id", "version", "name", "rules"), ("id", "version", "rules"))
-    if fields is None:
-        raise PackError(root.problems)
-    pack_id = fields["id"].text("id") if "id" in fields else None
-    version = fields["version"].text("version") if "version" in fields else None
-    name = _languages(fields["name"], "name") if "name" in fields else {}
+    problems: list[Problem] = []
+    parts: list[Part] = []
     rules: list[Rule] = []
-    places: dict[str, int] = {}
-    for form in fields["rules"].mappings("rules") if "rules" in fields else ():
-        rule = _rule(form, book)
-        if rule is None:
+    places: dict[str, tuple[str, int]] = {}
+    for file, text in sources:
+        try:
+            root = compose(file, text)
+        except PackError as error:
+            problems += error.problems
             continue
-        line = form.node.start_mark.line + 1
-        if rule.id in places:
-            form.problem(f"expected an id of its own, came {rule.id!r}, which line {places[rule.id]} has")
-        places.setdefault(rule.id, line)
-        rules.append(rule)
-    _check_expectations(root, rules, places)
-    if root.problems:
-        raise PackError(root.problems)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        part = _part(root, text, book, rules, places)
+        if part is not None and any(part.id == other.id for other in parts):
+            root.problem(f"expected a pack id of its own, came {part.id!r}, which another pack has")
+        elif part is not None:
+            parts.append(part)
+        problems += root.problems
+    if problems:
+        raise PackError(problems)
+    digest = hashlib.sha256("".join(part.version for part in parts).encode()).hexdigest()[:8]
     return Pack(
-        id=pack_id or "",
-        version=f"{version}+{digest}",
-        name=name or {},
+        id=",".join(part.id for part in parts),
+        version=parts[0].version if len(parts) == 1 else f"{len(parts)} packs+{digest}",
+        name=parts[0].name
+        if len(parts) == 1
+        else {"zh": f"{len(parts)} 个规则包", "en": f"{len(parts)} packs"},
+        parts=tuple(parts),
         rules=tuple(rules),
         lexicon=Lexicon(book.phrases),
         patterns=Patterns(list(book.patterns)),
     )
 
 
-def _check_expectations(root: Form, rules: list[Rule], known: dict[str, int]) -> None:
+def _part(
+    root: Form, text: str, book: Book, rules: list[Rule], places: dict[str, tuple[str, int]]
+) -> Part | None:
+    """Read one file's rules into ``rules``, and where each stands into ``places``."""
+    fields = root.fields("the pack", ("id", "version", "name", "rules"), ("id", "version", "rules"))
+    if fields is None:
+        return None
+    pack_id = fields["id"].text("id") if "id" in fields else None
+    declared = fields["version"].text("version") if "version" in fields else None
+    name = _languages(fields["name"], "name") if "name" in fields else {}
+    version = f"{declared}+{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    own: list[Rule] = []
+    for form in fields["rules"].mappings("rules") if "rules" in fields else ():
+        rule = _rule(form, book)
+        if rule is None:
+            continue
+        line = form.node.start_mark.line + 1
+        if rule.id in places:
+            file, before = places[rule.id]
+            where = f"line {before}" if file == root.file else f"line {before} of {file}"
+            form.problem(f"expected an id of its own, came {rule.id!r}, which {where} has")
+        places.setdefault(rule.id, (root.file, line))
+        own.append(replace(rule, version=version))
+    _check_expectations(root, own, {rule.id for rule in own})
+    rules += own
+    return Part(root.file, pack_id or "", version, name or {}) if pack_id is not None else None
+
+
+def _check_expectations(root: Form, rules: list[Rule], known: Collection[str]) -> None:
     for rule in rules:
         for case in rule.tests:
             for wanted in case.expect or ():

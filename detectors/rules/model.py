@@ -280,6 +280,16 @@ class Effective(Struct, frozen=True, kw_only=True):
         )
 
 
+class Part(Struct, frozen=True):
+    """One file of a pack that is made of several."""
+
+    file: str
+    id: str
+    version: str
+    """Declared version, ``+`` and eight hexadecimal digits of the file's hash."""
+    name: Mapping[str, str]
+
+
 class Rule(Struct, frozen=True, kw_only=True):
     id: str
     name: Mapping[str, str]
@@ -308,6 +318,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     """Dates and hours in which it holds."""
     group: str | None = None
     score: float = 0.0
+    version: str = ""
+    """That of the file in which it stands."""
 
     def in_force(self, call: CallInfo, media_ms: int) -> bool:
         """Whether it holds in this call at this moment."""
@@ -321,11 +333,12 @@ class Rule(Struct, frozen=True, kw_only=True):
 
 
 class Pack(Struct, frozen=True, kw_only=True):
-    """A compiled rule pack; shared by all calls that run under it."""
+    """A compiled rule pack, of one file or of several; shared by all calls that run under it."""
 
     id: str
     version: str
-    """Declared version, ``+`` and eight hexadecimal digits of the file's hash."""
+    """Of one file its own version; of several their number, ``+`` and a hash of all."""
+    parts: tuple[Part, ...] = ()
     name: Mapping[str, str]
     rules: tuple[Rule, ...]
     lexicon: Lexicon
@@ -338,7 +351,7 @@ class Pack(Struct, frozen=True, kw_only=True):
                 hint = dict(rule.hint) if rule.hint else None
                 return RuleCard(
                     id=rule.id,
-                    version=self.version,
+                    version=rule.version or self.version,
                     name=dict(rule.name),
                     severity=rule.severity,
                     actions=rule.actions,

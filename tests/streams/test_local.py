@@ -48,6 +48,9 @@ class Words:
     def suspects(self, utterance_id):
         return False
 
+    def card(self, rule_id):
+        return RuleCard(id=rule_id, version="1", name={"zh": "词", "en": "word"}, severity="critical")
+
     def _found(self, rule, start, end, text, role):
         return Detection(
             call_id="c",
@@ -58,10 +61,6 @@ class Words:
             anchor_ms=start,
             evidence=Evidence(text=text, matched=(self._word,)),
         )
-
-
-def card(rule_id):
-    return RuleCard(id=rule_id, version="1", name={"zh": "词", "en": "word"}, severity="critical")
 
 
 class Outlet:
@@ -84,7 +83,6 @@ def runner(outlet, script=lambda request: "保本保息", detector=None, **chang
     given = {
         "transcriber": ScriptedTranscriber(script),
         "detector": lambda call: detector or Words(),
-        "card": card,
         "prompt": lambda call: "银行",
         "redact": lambda text: text.replace("6222", "****"),
         "emit": outlet.append,
