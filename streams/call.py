@@ -20,6 +20,7 @@ from streams.events import (
     SpeechStopped,
     Transcript,
     Utterance,
+    Voice,
 )
 from streams.listen import Endpointing, Heard, Listener
 from streams.vad import Probabilities, Vad, together
@@ -168,7 +169,7 @@ class LiveCall:
                 self._lines[item.channel].waiting.append(item.utterance_id)
         return heard
 
-    def edge(self, event: SpeechStarted | SpeechStopped) -> list[Finding]:
+    def edge(self, event: SpeechStarted | SpeechStopped | Voice) -> list[Finding]:
         return self.detector.on_event(event)
 
     def transcribed(self, transcript: Transcript) -> list[tuple[Transcript, list[Finding]]]:

@@ -51,6 +51,7 @@ from streams.recognise import Recogniser
 from streams.telling import Teller
 from streams.transcribe import Prompt, Transcriber
 from streams.vad import SileroVad, Vad
+from streams.voice import voice
 from streams.work import Recognised
 
 log = structlog.get_logger(__name__)
@@ -340,6 +341,7 @@ class LocalRunner:
                 self._teller.tell(call.live, call.live.edge(item))
             elif item.final:
                 call.drained.clear()
+                self._teller.tell(call.live, call.live.edge(voice(item)))
                 call.finished_ms[item.channel] = item.end_ms
                 suspected = item.utterance_id in call.suspected
                 call.suspected.discard(item.utterance_id)

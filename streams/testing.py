@@ -25,6 +25,37 @@ def silence(ms: int) -> Samples:
     return np.zeros(ms * SAMPLE_RATE // 1000, np.int16)
 
 
+def speak(
+    ms: int,
+    hertz: float = 150.0,
+    level: int = 9_000,
+    swing: float = 0.0,
+    formants: Sequence[float] = (600.0, 1_200.0, 2_500.0),
+) -> Samples:
+    """A voice that holds one vowel: harmonics of ``hertz`` through resonances, int16 at ``SAMPLE_RATE``.
+
+    ``swing``: how far its pitch goes up and down three times a second, semitones.
+    """
+    t = np.arange(ms * SAMPLE_RATE // 1000) / SAMPLE_RATE
+    phase = 2 * np.pi * np.cumsum(hertz * 2 ** (swing * np.sin(6 * np.pi * t) / 12)) / SAMPLE_RATE
+    out = np.zeros_like(t)
+    for n in range(1, int(3_800 / hertz) + 1):
+        strength = 0.02 + sum(1 / (1 + ((n * hertz - formant) / 100) ** 2) for formant in formants)
+        out += strength / n**0.5 * np.cos(n * phase + n)
+    peak = np.abs(out).max(initial=1e-9)
+    spoken: Samples = (level / peak * out).astype(np.int16)
+    return spoken
+
+
+def telephone(samples: Samples) -> Samples:
+    """What of ``samples`` a telephone lets through: 300 to 3400 Hz."""
+    spectrum = np.fft.rfft(samples)
+    hertz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+    spectrum[(hertz < 300) | (hertz > 3_400)] = 0
+    heard: Samples = np.fft.irfft(spectrum, len(samples)).clip(-32768, 32767).astype(np.int16)
+    return heard
+
+
 def play(
     call_id: str, channel: Channel, samples: Samples, start_ms: int = 0, frame_ms: int = 20
 ) -> Iterator[AudioFrame]:

@@ -20,6 +20,7 @@ from streams.events import (
     RuleCard,
     SpeechStopped,
     Transcript,
+    Voice,
     Word,
 )
 from streams.local import CallRefused, LocalRunner
@@ -117,6 +118,24 @@ async def test_speech_becomes_a_final_an_alert_and_a_marker_and_the_call_ends_af
     assert [m.alert_id for m in outlet.of(Marker)] == [alert.id]
     assert isinstance(outlet.events[-1], CallEnded)
     assert outlet.events[-1].media_ms == pytest.approx(2800, abs=40)
+
+
+async def test_the_detector_hears_how_an_utterance_sounds_before_it_reads_what_it_says():
+    outlet, detector = Outlet(), Words()
+    run = runner(outlet, detector=detector)
+    await run.start()
+    spoken = np.concatenate([tone(1500, hertz=180), silence(800)])
+    await whole_call(run, np.concatenate([spoken, spoken]))
+    await run.stop()
+    told = [e for e in detector.seen if isinstance(e, Voice | Transcript)]
+    assert [type(e) for e in told] == [Voice, Voice, Transcript, Transcript] or [type(e) for e in told] == [
+        Voice,
+        Transcript,
+    ] * 2
+    voices, texts = [e for e in told if isinstance(e, Voice)], [e for e in told if isinstance(e, Transcript)]
+    assert [v.utterance_id for v in voices] == [t.utterance_id for t in texts]
+    assert all(v.pitch_hz == pytest.approx(180, rel=0.02) for v in voices)
+    assert not outlet.of(Voice), "what follows from it is told, not the measure itself"
 
 
 async def test_finals_of_one_channel_leave_in_the_order_of_speech():
