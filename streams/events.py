@@ -401,6 +401,7 @@ class Marker(Struct, frozen=True, kw_only=True, tag=True):
     media_start_ms: int
     media_end_ms: int
     alert_id: str | None = None
+    rule_version: str | None = None
 
     @property
     def media_ms(self) -> int:

@@ -82,6 +82,7 @@ def raised(
                 media_start_ms=detection.media_start_ms,
                 media_end_ms=detection.media_end_ms,
                 alert_id=alert_id,
+                rule_version=card.version,
             )
         )
     if "hint" in card.actions and card.hint:

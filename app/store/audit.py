@@ -18,7 +18,9 @@ class Audit:
         self._store = store
 
     def record(self, username: str, action: str, subject: str | None, address: str | None) -> None:
-        """``action`` is ``call.read``, ``call.audio``, ``session.opened``, ``session.closed``."""
+        """``action`` is ``call.read``, ``call.audio``, ``session.opened``, ``session.closed``,
+        ``rules.loaded``, ``rules.refused``, ``rules.unchanged``.
+        """
         with self._store.writing() as session:
             session.add(
                 AuditRow(

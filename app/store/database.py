@@ -22,6 +22,7 @@ from app.errors import StoreError
 from app.store.audit import Audit
 from app.store.calls import Calls
 from app.store.log import Log
+from app.store.rules import Rules
 from app.store.sessions import Sessions
 from app.store.users import Users
 
@@ -45,6 +46,7 @@ class Store:
         self.users = Users(self)
         self.sessions = Sessions(self)
         self.audit = Audit(self)
+        self.rules = Rules(self)
 
     @classmethod
     def open(cls, url: str) -> Store:

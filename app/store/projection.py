@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from sqlalchemy import insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.store.tables import AlertRow, Base, CallRow, EventRow, HintRow, MarkerRow, UtteranceRow
+from app.store.tables import AlertRow, Base, CallRow, EventRow, HintRow, MarkerRow, ShadowHitRow, UtteranceRow
 from streams.events import (
     Alert,
     CallEnded,
@@ -29,6 +29,7 @@ from streams.events import (
     Marker,
     OutletEvent,
     Published,
+    ShadowHit,
     Text,
     Transcript,
 )
@@ -48,7 +49,7 @@ def is_stored(event: OutletEvent) -> bool:
     """Whether an event leaves a trace in the store; the others are told and gone."""
     if isinstance(event, Transcript):
         return event.final
-    return isinstance(event, CallStarted | CallUpdated | CallEnded | Gap | Alert | Marker | Hint)
+    return isinstance(event, CallStarted | CallUpdated | CallEnded | Gap | Alert | Marker | Hint | ShadowHit)
 
 
 class Projection:
@@ -63,18 +64,19 @@ class Projection:
         self._alerts: dict[str, AlertRow] = {}
         self._markers: dict[str, MarkerRow] = {}
         self._hints: dict[str, HintRow] = {}
+        self._shadow_hits: dict[str, ShadowHitRow] = {}
         self._parts: list[Base] = []
         """New rows that belong to calls; the calls have to be there before them."""
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
-        """Fetch what the store knows of everything these events name: five queries at most."""
+        """Fetch what the store knows of everything these events name: six queries at most."""
         ids: dict[type, set[str]] = defaultdict(set)
         for event in events:
             match event:
                 case Transcript(final=True):
                     ids[Transcript].add(event.utterance_id)
-                case Alert() | Marker() | Hint():
+                case Alert() | Marker() | Hint() | ShadowHit():
                     ids[type(event)].add(event.id)
             if is_stored(event) and not isinstance(event, Health):
                 ids[CallInfo].add(event.call_id)
@@ -83,6 +85,7 @@ class Projection:
         self._alerts = self._fetch(AlertRow.alert_id, AlertRow, ids[Alert])
         self._markers = self._fetch(MarkerRow.marker_id, MarkerRow, ids[Marker])
         self._hints = self._fetch(HintRow.hint_id, HintRow, ids[Hint])
+        self._shadow_hits = self._fetch(ShadowHitRow.hit_id, ShadowHitRow, ids[ShadowHit])
 
     def apply(self, event: OutletEvent, at: str) -> Sequence[Stored]:
         """What people are told of this; nothing when the rows hold it already, or when it is not stored."""
@@ -104,6 +107,8 @@ class Projection:
                 self._marked(event, at)
             case Hint():
                 self._hinted(event, at)
+            case ShadowHit():
+                self._tried(event, at)
             case _:
                 pass
         return self._stored[before:]
@@ -162,7 +167,9 @@ class Projection:
         row.state, row.reason, row.media_ms = "ended", event.reason, event.media_ms
         row.ended_at = row.ended_at or at
 
-    def _call(self, event: CallEnded | Gap | Transcript | Alert | Marker | Hint, at: str) -> CallRow:
+    def _call(
+        self, event: CallEnded | Gap | Transcript | Alert | Marker | Hint | ShadowHit, at: str
+    ) -> CallRow:
         """The call's row. One that was never announced is opened: its alerts are not to be lost."""
         row = self._calls.get(event.call_id)
         if row is None:
@@ -222,6 +229,7 @@ class Projection:
             row = MarkerRow(marker_id=event.id, call_id=event.call_id, cursor=cursor)
             self._markers[event.id] = self._add(row)
         row.media_start_ms, row.body = event.media_start_ms, body
+        row.rule_id, row.rule_version, row.alert_id = event.rule_id, event.rule_version, event.alert_id
 
     def _hinted(self, event: Hint, at: str) -> None:
         self._call(event, at)
@@ -233,6 +241,15 @@ class Projection:
             row = HintRow(hint_id=event.id, call_id=event.call_id, cursor=cursor)
             self._hints[event.id] = self._add(row)
         row.body = body
+
+    def _tried(self, event: ShadowHit, at: str) -> None:
+        """Kept to be counted; nobody is told."""
+        self._call(event, at)
+        row = self._shadow_hits.get(event.id)
+        if row is None:
+            row = ShadowHitRow(hit_id=event.id, call_id=event.call_id, at=at)
+            self._shadow_hits[event.id] = self._add(row)
+        row.rule_id, row.rule_version, row.body = event.rule_id, event.rule_version, _json(event)
 
     # ── rows ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -83,7 +83,11 @@ class UtteranceRow(Base):
 
 class AlertRow(Base):
     __tablename__ = "alerts"
-    __table_args__ = (Index(None, "call_id"), Index(None, "cursor"))
+    __table_args__ = (
+        Index(None, "call_id"),
+        Index(None, "cursor"),
+        Index(None, "rule_id", "rule_version", "state"),
+    )
 
     alert_id: Mapped[str] = mapped_column(primary_key=True)
     call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
@@ -99,12 +103,19 @@ class AlertRow(Base):
 
 class MarkerRow(Base):
     __tablename__ = "markers"
-    __table_args__ = (Index(None, "call_id", "media_start_ms"),)
+    __table_args__ = (
+        Index(None, "call_id", "media_start_ms"),
+        Index(None, "alert_id", "rule_id", "rule_version"),
+    )
 
     marker_id: Mapped[str] = mapped_column(primary_key=True)
     call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
     cursor: Mapped[int]
     media_start_ms: Mapped[int]
+    rule_id: Mapped[str | None]
+    rule_version: Mapped[str | None]
+    """``None`` for markers from before this was kept."""
+    alert_id: Mapped[str | None]
     body: Mapped[str]
 
 
@@ -115,6 +126,20 @@ class HintRow(Base):
     hint_id: Mapped[str] = mapped_column(primary_key=True)
     call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
     cursor: Mapped[int]
+    body: Mapped[str]
+
+
+class ShadowHitRow(Base):
+    """What a rule on trial found. No browser is told, so no event of the log made it."""
+
+    __tablename__ = "shadow_hits"
+    __table_args__ = (Index(None, "call_id"), Index(None, "rule_id", "rule_version"))
+
+    hit_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    at: Mapped[str]
+    rule_id: Mapped[str]
+    rule_version: Mapped[str]
     body: Mapped[str]
 
 

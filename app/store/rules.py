@@ -1,0 +1,149 @@
+"""What the rules found: counted by rule and version, and listed call by call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import func, select
+
+from app.store.tables import AlertRow, CallRow, HintRow, MarkerRow, ShadowHitRow
+from streams.events import Alert, AlertState, Hint, Marker, ShadowHit
+
+if TYPE_CHECKING:
+    from app.store.database import Store
+
+
+class Tally(Struct, kw_only=True):
+    """How often a rule fired under one version, and what people made of it."""
+
+    rule_id: str
+    version: str | None
+    """``None``: markers from before the version was kept."""
+    hits: int = 0
+    """Not counting what was withdrawn."""
+    confirmed: int = 0
+    false_alarms: int = 0
+    withdrawn: int = 0
+    shadow: int = 0
+    """While it was on trial."""
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """One hit as it stands in the store."""
+
+    id: str
+    rule_id: str
+    rule_version: str | None
+    start_ms: int
+    end_ms: int
+    state: AlertState | None = None
+    """Of an alert; of a mark, a hint or a shadow hit there is none."""
+    shadow: bool = False
+
+
+class Rules:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def tallies(self) -> list[Tally]:
+        """By rule and version. A hit of a rule that raises no alerts is the marker that it left."""
+        found: dict[tuple[str, str | None], Tally] = {}
+
+        def tally(rule_id: str, version: str | None) -> Tally:
+            return found.setdefault((rule_id, version), Tally(rule_id=rule_id, version=version))
+
+        alerts = select(AlertRow.rule_id, AlertRow.rule_version, AlertRow.state, func.count()).group_by(
+            AlertRow.rule_id, AlertRow.rule_version, AlertRow.state
+        )
+        markers = (
+            select(MarkerRow.rule_id, MarkerRow.rule_version, func.count())
+            .where(MarkerRow.alert_id.is_(None), MarkerRow.rule_id.is_not(None))
+            .group_by(MarkerRow.rule_id, MarkerRow.rule_version)
+        )
+        shadow = select(ShadowHitRow.rule_id, ShadowHitRow.rule_version, func.count()).group_by(
+            ShadowHitRow.rule_id, ShadowHitRow.rule_version
+        )
+        with self._store.reading() as session:
+            for rule_id, version, state, count in session.execute(alerts):
+                one = tally(rule_id, version)
+                if state == "withdrawn":
+                    one.withdrawn += count
+                    continue
+                one.hits += count
+                if state == "resolved":
+                    one.confirmed += count
+                elif state == "false_alarm":
+                    one.false_alarms += count
+            for rule_id, version, count in session.execute(markers):
+                tally(rule_id, version).hits += count
+            for rule_id, version, count in session.execute(shadow):
+                tally(rule_id, version).shadow += count
+        return sorted(found.values(), key=lambda t: (t.rule_id, t.version or ""))
+
+    def found_in(self, call_id: str) -> list[Known]:
+        """Every hit in a call, in order of media time; withdrawn alerts are none.
+
+        A rule that raises no alerts is known by its markers, one that leaves no markers by its hints.
+        """
+        with self._store.reading() as session:
+            alerts, markers, hints, shadow = (
+                session.scalars(select(table.body).where(table.call_id == call_id)).all()
+                for table in (AlertRow, MarkerRow, HintRow, ShadowHitRow)
+            )
+        raised = [msgspec.json.decode(body, type=Alert) for body in alerts]
+        marked = [msgspec.json.decode(body, type=Marker) for body in markers]
+        hinted = [msgspec.json.decode(body, type=Hint) for body in hints]
+        tried = [msgspec.json.decode(body, type=ShadowHit) for body in shadow]
+        seen = {alert.rule_id for alert in raised} | {marker.rule_id for marker in marked}
+        known = [
+            *(
+                Known(
+                    id=a.id,
+                    rule_id=a.rule_id,
+                    rule_version=a.rule_version,
+                    start_ms=a.media_start_ms,
+                    end_ms=a.media_end_ms,
+                    state=a.state,
+                )
+                for a in raised
+                if a.state != "withdrawn"
+            ),
+            *(
+                Known(
+                    id=m.id,
+                    rule_id=m.rule_id,
+                    rule_version=m.rule_version,
+                    start_ms=m.media_start_ms,
+                    end_ms=m.media_end_ms,
+                )
+                for m in marked
+                if m.alert_id is None
+            ),
+            *(
+                Known(id=h.id, rule_id=h.rule_id, rule_version=None, start_ms=h.media_ms, end_ms=h.media_ms)
+                for h in hinted
+                if h.rule_id not in seen
+            ),
+            *(
+                Known(
+                    id=s.id,
+                    rule_id=s.rule_id,
+                    rule_version=s.rule_version,
+                    start_ms=s.media_start_ms,
+                    end_ms=s.media_end_ms,
+                    shadow=True,
+                )
+                for s in tried
+            ),
+        ]
+        return sorted(known, key=lambda hit: (hit.start_ms, hit.rule_id, hit.id))
+
+    def calls_to_replay(self, since: str | None, limit: int | None) -> list[str]:
+        """Ids of ended calls that began at ``since`` (as ``times.written`` writes) or later, newest first."""
+        query = select(CallRow.call_id).where(CallRow.state == "ended").order_by(CallRow.cursor.desc())
+        if since is not None:
+            query = query.where(CallRow.started_at >= since)
+        with self._store.reading() as session:
+            return list(session.scalars(query.limit(limit)))
