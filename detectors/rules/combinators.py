@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from detectors.rules.form import Form
-from detectors.rules.model import Book, Condition, Found, Scene, Turn
+from detectors.rules.model import Book, Condition, Found, Scene, Turn, Watch
 from streams.events import Channel
 
 NAMES: Final = ("all", "any", "not")
@@ -47,6 +48,31 @@ class By(Struct, frozen=True):
         return found
 
 
+class Own(Struct, frozen=True):
+    """A condition that holds only in the turns of the rule's own role."""
+
+    inner: Condition
+
+    def find(self, scene: Scene, turn: Turn) -> Found | None:
+        return self.inner.find(scene, turn) if scene.rule.concerns(turn.role) else None
+
+
+def own(condition: Condition) -> Condition:
+    """What is said in it must be said by the rule's own role, wherever it names no other.
+
+    For conditions inside of others that look at the turns of both sides. Watches say themselves whom
+    they watch.
+    """
+    if isinstance(condition, By | Own | Watch):
+        return condition
+    if isinstance(condition, Any | All):
+        return msgspec.structs.replace(condition, parts=tuple(own(part) for part in condition.parts))
+    if isinstance(condition, Not):
+        # Own around, not inside: the other side's turn is not one in which something was left unsaid.
+        return Own(msgspec.structs.replace(condition, part=own(condition.part)))
+    return Own(condition)
+
+
 class Any(Struct, frozen=True):
     parts: tuple[Condition, ...]
     window: Window | None = None
@@ -78,7 +104,8 @@ class All(Struct, frozen=True):
             return None
         missing = [part for part, found in zip(self.parts, here, strict=True) if found is None]
         if missing:
-            if self.window is None:
+            # What was said before does not come true again by what is merely known, or not said, now.
+            if self.window is None or not any(f and (f.spans or f.moment) for f in here):
                 return None
             earlier = self.window.reaches(scene, turn)
             if not all(any(part.find(scene, t) is not None for t in earlier) for part in missing):

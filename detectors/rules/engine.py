@@ -45,6 +45,8 @@ class _State(Struct, array_like=True):
     """By the watch's number, its state as MessagePack; only in a snapshot."""
     suspected: list[str] = field(default_factory=list)
     """Utterances whose last partial transcript holds something that it has not settled yet."""
+    call: CallInfo | None = None
+    """What is known of the call, which may have changed since its start; only in a snapshot."""
 
 
 Serve = Callable[[Watch, Any, Scene], tuple[Any, Moment | None]]
@@ -99,7 +101,7 @@ class RuleDetector:
 
     def snapshot(self) -> bytes:
         watches = {number: msgspec.msgpack.encode(state) for number, state in self._watches.items()}
-        return msgspec.msgpack.encode(msgspec.structs.replace(self._state, watches=watches))
+        return msgspec.msgpack.encode(msgspec.structs.replace(self._state, watches=watches, call=self._call))
 
     def restore(self, snapshot: bytes) -> None:
         state = msgspec.msgpack.decode(snapshot, type=_State)
@@ -114,7 +116,8 @@ class RuleDetector:
             for rule in self._watching
             for watch in rule.watches
         }
-        self._state = msgspec.structs.replace(state, watches={})
+        self._call = state.call or self._call
+        self._state = msgspec.structs.replace(state, watches={}, call=None)
         self._turns = [self._ready(past.transcript, past.tail) for past in state.turns]
 
     # ── watches ───────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from typing import Final, cast, get_args
 
 from msgspec.structs import replace
 
-from detectors.rules import combinators, phrase, regex, silence
+from detectors.rules import anchor, attribute, combinators, near, phrase, regex, silence
 from detectors.rules.form import Form, PackError, Problem, compose, nearest
 from detectors.rules.lexicon import Lexicon
 from detectors.rules.model import (
@@ -34,11 +34,19 @@ from streams.events import Channel, Severity
 DEFAULT_PACK: Final = Path(__file__).parent.parent / "packs" / "bank.zh.yaml"
 
 LEAVES: Final[dict[str, ModuleType]] = {
-    name: module for module in (phrase, regex, silence) for name in cast("tuple[str, ...]", module.NAMES)
+    name: module
+    for module in (
+        phrase,
+        regex,
+        near,
+        attribute,
+        silence,
+    )
+    for name in cast("tuple[str, ...]", module.NAMES)
 }
 """Operators by the word that calls them. A new one is a new file and a line here."""
 
-_MODIFIERS: Final = ("role", "within")
+_MODIFIERS: Final = ("role", "within", "anchor")
 _RULE: Final = (
     "id", "name", "severity", "role", "when", "unless", "cooldown", "mode", "actions", "hint",
     "negation", "warning", "min_confidence", "hot", "tests", "hits", "misses",
@@ -251,7 +259,7 @@ def _rule(form: Form, book: Book) -> Rule | None:
 
 
 def condition(form: Form, book: Book) -> Condition | None:
-    """A condition: a mapping with one operator, and the modifiers ``role`` and ``within``."""
+    """A condition: a mapping with one operator, and the modifiers ``role``, ``within``, ``anchor``."""
     known = (*LEAVES, *combinators.NAMES, *_MODIFIERS)
     fields = form.fields("a condition", known)
     if fields is None:
@@ -269,6 +277,7 @@ def condition(form: Form, book: Book) -> Condition | None:
     if within is not None and name in LEAVES:
         fields["within"].problem(f"expected within beside all, any or not, came beside {name}")
     built: Condition | None
+    before = len(book.watches)
     if name in LEAVES:
         built = LEAVES[name].build(inner, book)
     else:
@@ -286,6 +295,8 @@ def condition(form: Form, book: Book) -> Condition | None:
         role = fields["role"].choice("role", _ROLES)
         if role is not None:
             built = combinators.By(cast(Channel, role), built)
+    if built is not None and "anchor" in fields:
+        built = anchor.build(fields["anchor"], book, built, len(book.watches) > before, condition)
     return built
 
 

@@ -15,7 +15,7 @@ from detectors.scope import is_denied, is_warning
 from detectors.sounds import sounds_of
 
 NAMES: Final = ("phrase",)
-_SHORT: Final = 2
+SHORT: Final = 2
 """Phrases of so few syllables match by sound only when ``match: pinyin`` asks for it."""
 
 
@@ -117,14 +117,14 @@ def build(form: Form, book: Book) -> Condition | None:
     texts: list[str] = []
     by_sound: list[bool] = []
     for item, text in fields[given[0]].texts("a phrase"):
-        size = _check(item, text)
+        size = syllables(item, text)
         if size is None:
             continue
         if match == "pinyin" and size < 2:
             item.problem(f"expected a phrase of two syllables or more for match: pinyin, came {text!r}")
         numbers.append(book.phrase(text))
         texts.append(text)
-        by_sound.append(match == "pinyin" or (match == "auto" and size > _SHORT))
+        by_sound.append(match == "pinyin" or (match == "auto" and size > SHORT))
     least = len(numbers) if given[0] == "all" else 1
     if given[0] == "of":
         count = fields["at_least"].number("at_least", 1, len(numbers) or 1) if "at_least" in fields else None
@@ -134,7 +134,7 @@ def build(form: Form, book: Book) -> Condition | None:
     elif "at_least" in fields:
         fields["at_least"].problem("expected at_least only beside of, came it beside " + given[0])
     none = (
-        [book.phrase(t) for item, t in fields["none"].texts("a phrase") if _check(item, t)]
+        [book.phrase(t) for item, t in fields["none"].texts("a phrase") if syllables(item, t)]
         if "none" in fields
         else []
     )
@@ -154,7 +154,7 @@ def build(form: Form, book: Book) -> Condition | None:
     )
 
 
-def _check(item: Form, text: str) -> int | None:
+def syllables(item: Form, text: str) -> int | None:
     """Number of syllables, or ``None`` after noting that the phrase can never be heard."""
     parts = [sounds_of(part) for part in text.split(GAP)]
     if not all(parts):
