@@ -6,35 +6,33 @@ Twilio    └──────────── LocalRunner ──────
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI
+from msgspec.structs import replace
 
 from app import models
 from app.api.application import application
-from app.errors import DutingError
+from app.errors import PackRefused
 from app.ingest import twilio
 from app.outlet import LocalOutlet
 from app.recorder import Recorders
+from app.rulebook import RuleBook
 from app.settings import Settings, prepare_processor
 from app.store import Store
-from detectors.panel import Panel
 from detectors.privacy import redact
-from detectors.rules import DEFAULT_PACK, Pack, PackError, load_pack
+from detectors.rules import DEFAULT_PACK, Pack, PackError, load_packs
 from streams import silero
 from streams.bias import bias
-from streams.events import OutletEvent, Published
+from streams.events import Health, OutletEvent, Published
 from streams.local import LocalRunner
 from streams.transcribe import Transcriber, WhisperTranscriber
 
 Progress = models.Progress
-
-
-class PackRefused(DutingError):
-    """The rule pack has errors; all of them are in the message."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,11 @@ class Service:
     outlet: LocalOutlet
     runner: LocalRunner
     audio: Recorders | None
-    pack: Pack
+    rules: RuleBook
+
+    def health(self) -> Health:
+        """How the service does at this moment."""
+        return replace(self.runner.health(), rules=self.rules.pack.version)
 
     @property
     def web(self) -> FastAPI:
@@ -54,9 +56,9 @@ class Service:
             self.settings,
             self.store,
             self.outlet,
-            self.pack,
+            self.rules,
             routes=[twilio.route(self.runner, self.settings.token())],
-            health=self.runner.health,
+            health=self.health,
             lifespan=self.running,
         )
 
@@ -65,9 +67,13 @@ class Service:
         # Also closes, as interrupted, the calls that a crash cut off.
         await self.outlet.start()
         await self.runner.start()
+        watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
             yield
         finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
             await self.runner.stop()
             if self.audio is not None:
                 await self.audio.aclose()
@@ -88,7 +94,7 @@ def build(
 
     Raises ``DutingError`` with what was expected, what came and what to do.
     """
-    pack = rules(settings.rules)
+    book = RuleBook.open(settings.rules)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
     outlet = LocalOutlet(store, events_kept=settings.events_kept)
@@ -96,26 +102,30 @@ def build(
     audio = Recorders(settings.recordings) if settings.keep_audio else None
 
     async def emit(events: Sequence[OutletEvent]) -> None:
-        for published in await outlet.append(events):
+        version = book.pack.version
+        told = [replace(event, rules=version) if isinstance(event, Health) else event for event in events]
+        for published in await outlet.append(told):
             if on_published is not None:
                 on_published(published)
 
     runner = LocalRunner(
         transcriber=transcriber or model(settings, progress),
-        detector=lambda call: Panel(call, pack),
-        prompt=lambda call: bias(call, pack.hot_words()),
+        detector=book.panel,
+        prompt=lambda call: bias(call, book.pack.hot_words()),
         redact=redact,
         emit=emit,
         audio=audio,
         most_calls=settings.max_calls,
     )
-    return Service(settings, store, outlet, runner, audio, pack)
+    book.record = store.audit.record
+    book.on_loaded = lambda: emit([runner.health()])
+    return Service(settings, store, outlet, runner, audio, book)
 
 
 def rules(path: Path | None) -> Pack:
     """The pack in force; ``PackRefused`` lists every error with file, line and column."""
     try:
-        return load_pack(path or DEFAULT_PACK)
+        return load_packs([path or DEFAULT_PACK])
     except PackError as error:
         raise PackRefused(str(error)) from None
 

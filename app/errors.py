@@ -44,6 +44,10 @@ class Overloaded(DutingError):
     retryable = True
 
 
+class PackRefused(DutingError):
+    """The rule pack has errors; all of them are in the message."""
+
+
 class StoreError(DutingError):
     """The database cannot be reached, or holds a schema that this version does not know."""
 

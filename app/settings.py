@@ -24,7 +24,12 @@ class Settings(BaseSettings):
     port: int = Field(default=8420, ge=0, le=65535, description="0 takes a free port")
     data_dir: Path = Field(default=Path("var"), description="database, recordings, generated secrets")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in data_dir if unset")
-    rules: Path | None = Field(default=None, description="rule pack (YAML); the built-in bank.zh if unset")
+    rules: Path | None = Field(
+        default=None, description="rule pack (YAML), or a folder of packs; the built-in bank.zh if unset"
+    )
+    rules_poll_s: float = Field(
+        default=2, ge=0, le=3600, description="seconds between two looks at the rule pack; 0: never"
+    )
 
     model: str = Field(default="base", description="name known to `duting models`, or a folder")
     models_dir: Path = Path("models")

@@ -31,6 +31,11 @@ class Panel:
             self._ended = True
         return found
 
+    @property
+    def ended(self) -> bool:
+        """Whether the call's end was told; final transcripts may still come."""
+        return self._ended
+
     def wake_at(self) -> int | None:
         if self._ended:
             return None

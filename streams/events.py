@@ -479,6 +479,8 @@ class Health(Struct, frozen=True, kw_only=True):
     name: Literal["all", "fewer_partials", "no_partials", "no_retries", "refuse_calls"]
     queue_wait_ms: float | None = None
     calls: int = 0
+    rules: str | None = None
+    """Version of the rules that new calls begin with."""
 
 
 class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):

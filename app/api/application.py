@@ -16,10 +16,10 @@ from app.api.described import describe
 from app.api.guard import Guard
 from app.api.people import Readings, may_listen
 from app.outlet import LocalOutlet
+from app.rulebook import RuleBook
 from app.settings import Settings
 from app.store import Store
 from dashboard.feed import HEARTBEAT_S, Feed
-from detectors.rules import Pack
 from streams.events import Health
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -29,7 +29,7 @@ def application(
     settings: Settings,
     store: Store,
     outlet: LocalOutlet,
-    pack: Pack,
+    book: RuleBook,
     *,
     routes: Sequence[BaseRoute | APIRouter] = (),
     health: Callable[[], Health] | None = None,
@@ -56,7 +56,7 @@ def application(
     app.state.settings = settings
     app.state.store = store
     app.state.outlet = outlet
-    app.state.pack = pack
+    app.state.rules = book
     app.state.health = health if health is not None else lambda: outlet.health
     app.state.door = session.Door()
     app.state.readings = Readings()

@@ -19,7 +19,8 @@ router = APIRouter(tags=["health"])
 def healthz(request: Request) -> Response:
     """Answers only when the store does. Open: it tells nothing about anybody."""
     store: Store = request.app.state.store
-    return JSONResponse({"status": "ok", "calls": store.calls.count_live()})
+    version = request.app.state.rules.pack.version
+    return JSONResponse({"status": "ok", "calls": store.calls.count_live(), "rules": version})
 
 
 @router.get("/metrics")

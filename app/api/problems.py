@@ -27,6 +27,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
     "too_large": (413, "请求过大。", "The request is too large."),
     "bad_range": (416, "请求的范围不在文件之内。", "The requested range is not within the file."),
     "invalid": (422, "请求的内容不符合要求。", "What was sent is not what is expected here."),
+    "rules_refused": (
+        422,
+        "规则包有错误，未予采用，原规则继续生效。",
+        "The rule pack has errors and was refused; the rules in force stay.",
+    ),
     "too_many_attempts": (429, "尝试次数过多，请一分钟后再试。", "Too many attempts; try again in a minute."),
     "internal": (500, "服务器出错，已记录。", "Something failed on the server; it has been logged."),
     "store_unavailable": (

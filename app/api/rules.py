@@ -1,34 +1,84 @@
-"""The rules in force."""
+"""The rules in force: what they found, and how to put others in force."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from msgspec import structs
+from starlette.concurrency import run_in_threadpool
 
 from app.api import views
-from app.api.people import Overseer
-from detectors.rules import Pack
+from app.api.people import Administrator, Overseer, address_of
+from app.api.problems import Problem
+from app.rulebook import RuleBook
+from app.store import Store
+from app.store.rules import Tally
 
 router = APIRouter(tags=["rules"])
+
+SUMMED = ("hits", "confirmed", "false_alarms", "withdrawn", "shadow")
 
 
 @router.get("/api/rules")
 def rules(request: Request, _person: Overseer) -> Response:
-    """What is listened for, without the words themselves."""
-    pack: Pack = request.app.state.pack
-    return views.answer(
-        views.Rules(
-            version=pack.version,
-            rules=[
-                views.RuleView(
-                    id=rule.id,
-                    name=dict(rule.name),
-                    severity=rule.severity,
-                    role=rule.role,
-                    mode=rule.mode,
-                    actions=tuple(rule.actions),
-                )
-                for rule in pack.rules
-            ],
-        )
+    """What is listened for, without the words themselves, and how often it was found."""
+    store: Store = request.app.state.store
+    return views.answer(_view(request.app.state.rules, store.rules.tallies()))
+
+
+@router.post("/api/rules/reload")
+async def reload(request: Request, person: Administrator) -> Response:
+    """Read the rule files again, now. With an error in them, the rules in force stay; who asked is kept."""
+    book: RuleBook = request.app.state.rules
+    outcome = await book.reload(person.username, address_of(request))
+    if outcome == "refused":
+        raise Problem("rules_refused")
+    store: Store = request.app.state.store
+    return views.answer(_view(book, await run_in_threadpool(store.rules.tallies)))
+
+
+def _view(book: RuleBook, tallies: list[Tally]) -> views.Rules:
+    pack, refused = book.pack, book.refused
+    return views.Rules(
+        version=pack.version,
+        loaded_at=book.loaded_at,
+        packs=[
+            views.PackView(id=part.id, file=part.file, version=part.version, name=dict(part.name))
+            for part in pack.parts
+        ],
+        rules=[
+            views.RuleView(
+                id=rule.id,
+                name=dict(rule.name),
+                severity=rule.severity,
+                role=rule.role,
+                mode=rule.mode,
+                actions=tuple(rule.actions),
+                version=rule.version,
+                queues=rule.queues,
+                group=rule.group,
+                score=rule.score,
+                counts=_sum(tally for tally in tallies if tally.rule_id == rule.id),
+            )
+            for rule in pack.rules
+        ],
+        counts=tallies,
+        in_use=book.in_use(),
+        refused=None
+        if refused is None
+        else views.RefusedView(
+            at=refused.at,
+            by=refused.by,
+            problems=[views.PackProblem(**structs.asdict(problem)) for problem in refused.problems],
+        ),
     )
+
+
+def _sum(tallies: Iterable[Tally]) -> views.RuleCounts:
+    total = dict.fromkeys(SUMMED, 0)
+    for tally in tallies:
+        for name in SUMMED:
+            total[name] += getattr(tally, name)
+    return views.RuleCounts(**total)

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from msgspec import Struct, structs
 
 from app.store.calls import Counts
+from app.store.rules import Tally
 from app.store.tables import AlertRow, CallRow, MarkerRow, UtteranceRow
 from streams.events import Alert, CallInfo, Channel, Health, Marker, Speaking, Text
 
@@ -70,6 +71,19 @@ class CallDetail(Struct, frozen=True, kw_only=True):
     markers: list[Marker]
 
 
+class RuleCounts(Struct, frozen=True, kw_only=True):
+    """Over all versions of a rule."""
+
+    hits: int = 0
+    """Not counting what was withdrawn."""
+    confirmed: int = 0
+    """Alerts that somebody resolved."""
+    false_alarms: int = 0
+    withdrawn: int = 0
+    shadow: int = 0
+    """While it was on trial."""
+
+
 class RuleView(Struct, frozen=True, kw_only=True):
     id: str
     name: dict[str, str]
@@ -77,11 +91,49 @@ class RuleView(Struct, frozen=True, kw_only=True):
     role: str
     mode: str
     actions: tuple[str, ...]
+    version: str
+    """Of the file in which it stands; alerts carry it as ``rule_version``."""
+    queues: tuple[str, ...]
+    group: str | None
+    score: float
+    counts: RuleCounts
+
+
+class PackView(Struct, frozen=True, kw_only=True):
+    """One file of the rules in force."""
+
+    id: str
+    file: str
+    version: str
+    name: dict[str, str]
+
+
+class RefusedView(Struct, frozen=True, kw_only=True):
+    """Rules that are not in force, because they have errors."""
+
+    at: str
+    by: str
+    """Account that asked for it; ``(files)``: the files had changed."""
+    problems: list[PackProblem]
+
+
+class PackProblem(Struct, frozen=True, kw_only=True):
+    file: str
+    line: int
+    column: int
+    message: str
 
 
 class Rules(Struct, frozen=True, kw_only=True):
     version: str
+    loaded_at: str
+    packs: list[PackView]
     rules: list[RuleView]
+    counts: list[Tally]
+    """By rule and version; also of rules that are no more."""
+    in_use: dict[str, int]
+    """Calls in progress by the version that they began with."""
+    refused: RefusedView | None
 
 
 def answer(value: object) -> Response:
@@ -92,9 +144,9 @@ def call_view(
     row: CallRow, counts: Counts | None, speaking: Speaking, recorded: Callable[[str], bool]
 ) -> CallView:
     return CallView(
-        **_fields(msgspec.json.decode(row.info, type=CallInfo)),
+        # The telephony may know when the call began; the store knows when it was announced here.
+        **(_fields(msgspec.json.decode(row.info, type=CallInfo)) | {"started_at": row.started_at}),
         state="ended" if row.state == "ended" else "live",
-        started_at=row.started_at,
         ended_at=row.ended_at,
         reason=row.reason,
         duration_ms=row.media_ms if row.state == "ended" else None,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 from types import ModuleType
-from typing import Final, cast, get_args
+from typing import Final, NamedTuple, cast, get_args
 
 from msgspec.structs import replace
 
@@ -57,6 +57,14 @@ _ID: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _MIN_CONFIDENCE: Final = 0.3
 
 
+class Source(NamedTuple):
+    """A pack as it was written."""
+
+    file: str
+    """What problems call it."""
+    text: str
+
+
 def load_pack(path: Path) -> Pack:
     """The compiled pack in a file. Raises ``PackError`` with every problem; a pack is never half used."""
     return load_packs([path])
@@ -67,25 +75,27 @@ def load_packs(paths: Sequence[Path]) -> Pack:
 
     Raises ``PackError`` with every problem of all of them; rules have ids unique across the packs.
     """
-    files = pack_files(paths)
-    names = [file.name for file in files]
-    sources: list[tuple[str, str]] = []
+    return parse_packs(*read_packs(paths))
+
+
+def read_packs(paths: Sequence[Path]) -> tuple[list[Source], list[Problem]]:
+    """The texts of all packs in these files and folders, and what could not be read."""
+    sources: list[Source] = []
     problems: list[Problem] = []
+    try:
+        files = pack_files(paths)
+    except PackError as error:
+        return [], list(error.problems)
+    names = [file.name for file in files]
     for file in files:
         shown = file.name if names.count(file.name) == 1 else str(file)
         try:
-            sources.append((shown, decoded(shown, file.read_bytes())))
+            sources.append(Source(shown, decoded(shown, file.read_bytes())))
         except OSError as error:
             problems.append(Problem(str(file), 1, 1, f"expected a readable file: {error.strerror}"))
         except PackError as error:
             problems += error.problems
-    try:
-        pack = parse_packs(sources)
-    except PackError as error:
-        raise PackError([*problems, *error.problems]) from None
-    if problems:
-        raise PackError(problems)
-    return pack
+    return sources, problems
 
 
 def pack_files(paths: Sequence[Path]) -> list[Path]:
@@ -113,13 +123,13 @@ def decoded(file: str, raw: bytes) -> str:
 
 def parse_pack(text: str, file: str) -> Pack:
     """The compiled pack in a text; ``file`` is what problems call it."""
-    return parse_packs([(file, text)])
+    return parse_packs([Source(file, text)])
 
 
-def parse_packs(sources: Sequence[tuple[str, str]]) -> Pack:
-    """One pack of several, each given as what problems call it and its text."""
+def parse_packs(sources: Sequence[Source], problems: Collection[Problem] = ()) -> Pack:
+    """One pack of several. ``problems`` are those known before; any at all, and the packs are refused."""
     book = Book()
-    problems: list[Problem] = []
+    problems = list(problems)
     parts: list[Part] = []
     rules: list[Rule] = []
     places: dict[str, tuple[str, int]] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import argon2
@@ -13,9 +12,11 @@ from starlette.testclient import TestClient
 
 from app.api.application import application
 from app.outlet import LocalOutlet
+from app.rulebook import RuleBook
 from app.settings import Settings
 from app.store import Store
 from app.store.users import Users
+from detectors.rules import parse_pack
 from streams.events import (
     Alert,
     CallEnded,
@@ -30,19 +31,17 @@ from streams.events import (
 PASSWORD = "correct horse 9"
 QUICK = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 EVENTS_KEPT = 5000
-PACK: Any = SimpleNamespace(
-    version="1+00000000",
-    rules=(
-        SimpleNamespace(
-            id="redline.guarantee",
-            name={"zh": "承诺保本", "en": "Guaranteed returns"},
-            severity="critical",
-            role="agent",
-            mode="live",
-            actions=("alert", "marker"),
-        ),
-    ),
-)
+RULES = """\
+id: little
+version: "1"
+rules:
+  - id: redline.guarantee
+    name: {zh: 承诺保本, en: Guaranteed returns}
+    severity: critical
+    role: agent
+    when: {phrase: [保本保息]}
+"""
+PACK = parse_pack(RULES, "little.yaml")
 
 
 def started(call_id: str = "c1", **info: Any) -> CallStarted:
@@ -73,7 +72,7 @@ def alert(number: int = 1, call_id: str = "c1", **changes: Any) -> Alert:
         "id": f"a{number}",
         "call_id": call_id,
         "rule_id": "redline.guarantee",
-        "rule_version": "1+00000000",
+        "rule_version": PACK.version,
         "name": {"zh": "承诺保本", "en": "Guaranteed returns"},
         "severity": "critical",
         "role": "agent",
@@ -107,8 +106,11 @@ def open_store(folder: Path) -> Store:
 class House:
     """A running application with one account of every role, each named like the role."""
 
-    def __init__(self, client: TestClient, store: Store, outlet: LocalOutlet, settings: Settings) -> None:
+    def __init__(
+        self, client: TestClient, store: Store, outlet: LocalOutlet, settings: Settings, book: RuleBook
+    ) -> None:
         self.client = client
+        self.book = book
         self.store = store
         self.outlet = outlet
         self.settings = settings
@@ -123,17 +125,19 @@ class House:
 
 
 @contextmanager
-def house(folder: Path, **options: Any) -> Iterator[House]:
+def house(folder: Path, book: RuleBook | None = None, **options: Any) -> Iterator[House]:
     settings = Settings(data_dir=folder, _env_file=None)  # type: ignore[call-arg]
     store = open_store(folder)
     for role in ("agent", "supervisor", "inspector", "administrator"):
         store.users.add(role, PASSWORD, role.title(), role)
     outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
-    app = application(settings, store, outlet, PACK, **options)
+    book = book or RuleBook(PACK)
+    book.record = store.audit.record
+    app = application(settings, store, outlet, book, **options)
     with TestClient(app, raise_server_exceptions=False) as client:
         client.portal.call(outlet.start)  # type: ignore[union-attr]
         try:
-            yield House(client, store, outlet, settings)
+            yield House(client, store, outlet, settings, book)
         finally:
             client.portal.call(outlet.stop)  # type: ignore[union-attr]
             store.close()

@@ -14,7 +14,7 @@ from app.store import Store
 from app.store.database import MIGRATIONS
 from app.store.rules import Tally
 from streams.events import Hint, OutletEvent, ShadowHit
-from tests.app.store_support import alert, ended, marker, open_store, started
+from tests.app.store_support import PACK, alert, ended, marker, open_store, started
 
 AT = "2026-03-01T08:30:00.125Z"
 
@@ -70,7 +70,7 @@ def test_hits_are_counted_by_rule_version_and_what_people_made_of_them(store: St
     old, new = [t for t in store.rules.tallies() if t.version is not None]
     assert old == Tally(
         rule_id="redline.guarantee",
-        version="1+00000000",
+        version=PACK.version,
         hits=3,
         confirmed=1,
         false_alarms=1,
@@ -82,8 +82,8 @@ def test_hits_are_counted_by_rule_version_and_what_people_made_of_them(store: St
 def test_the_marker_of_an_alert_is_no_second_hit_and_a_marker_alone_is_one(store: Store) -> None:
     import msgspec
 
-    with_alert = msgspec.structs.replace(marker(1), alert_id="a1", rule_version="1+00000000")
-    alone = msgspec.structs.replace(marker(2), rule_id="opportunity.loan", rule_version="1+00000000")
+    with_alert = msgspec.structs.replace(marker(1), alert_id="a1", rule_version=PACK.version)
+    alone = msgspec.structs.replace(marker(2), rule_id="opportunity.loan", rule_version=PACK.version)
     keep(store, started(), alert(1), with_alert, alone)
     assert [(t.rule_id, t.hits) for t in store.rules.tallies()] == [
         ("opportunity.loan", 1),
