@@ -410,7 +410,14 @@ class LocalRunner:
         self, call: _Open, transcript: Transcript, detections: list[Detection], answer: Recognised
     ) -> None:
         """Put alerts and markers where their phrase lies; so far its place in the text was all that told."""
-        detections = [d for d in detections if d.evidence.spans and not d.withdrawn and not d.shadow]
+        detections = [
+            d
+            for d in detections
+            if d.evidence.spans
+            and d.utterance_id in (None, transcript.utterance_id)
+            and not d.withdrawn
+            and not d.shadow
+        ]
         if not detections:
             return
 

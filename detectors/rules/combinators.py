@@ -34,18 +34,17 @@ class Window(Struct, frozen=True):
 
 
 class By(Struct, frozen=True):
-    """A condition that holds only in the turns of one role."""
+    """A condition that holds only in the turns of one role, or a watch on what one role does."""
 
     role: Channel
     inner: Condition
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
-        if turn.role not in (self.role, "unknown"):
-            return None
         found = self.inner.find(scene, turn)
-        if found is not None and found.moment is not None and found.moment.role not in (self.role, "unknown"):
+        if found is None:
             return None
-        return found
+        role = turn.role if found.moment is None else found.moment.role
+        return found if role in (self.role, "unknown") else None
 
 
 class Own(Struct, frozen=True):

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, field
 
+from detectors.rules.checklist import Checklist
 from detectors.rules.model import Found, Moment, Pack, Rule, Scene, Turn, Watch, instant
 from streams.events import (
     CallEvent,
@@ -18,6 +19,7 @@ from streams.events import (
     Emotion,
     Evidence,
     Finding,
+    Step,
     Transcript,
 )
 
@@ -47,6 +49,8 @@ class _State(Struct, array_like=True):
     """Utterances whose last partial transcript holds something that it has not settled yet."""
     call: CallInfo | None = None
     """What is known of the call, which may have changed since its start; only in a snapshot."""
+    steps: tuple[Step, ...] = ()
+    """The checklist as it was told last."""
 
 
 Serve = Callable[[Watch, Any, Scene], tuple[Any, Moment | None]]
@@ -70,16 +74,17 @@ class RuleDetector:
             watch.number: watch.fresh() for rule in self._watching for watch in rule.watches
         }
         """State of every watch, by its number."""
+        self._checklist = Checklist(self._rules)
         self._state = _State()
         self._turns: list[Turn] = []
 
     def on_event(self, event: CallEvent | Emotion) -> list[Finding]:
         if isinstance(event, Transcript):
-            return [*self._on_transcript(event)]
+            return [*self._on_transcript(event), *self._progress(event.media_ms)]
         if isinstance(event, CallStarted | CallUpdated):
             self._call = event.call
         told = self._serve(lambda watch, state, scene: watch.on_event(state, event, scene), event.media_ms)
-        return [*self._happened(told, event.media_ms)]
+        return [*self._happened(told, event.media_ms), *self._progress(event.media_ms)]
 
     def wake_at(self) -> int | None:
         times = [
@@ -97,7 +102,7 @@ class RuleDetector:
                 watch.on_wake(state, now_ms, scene) if wake is not None and wake <= now_ms else (state, None)
             )
 
-        return [*self._happened(self._serve(serve, now_ms), now_ms)]
+        return [*self._happened(self._serve(serve, now_ms), now_ms), *self._progress(now_ms)]
 
     def snapshot(self) -> bytes:
         watches = {number: msgspec.msgpack.encode(state) for number, state in self._watches.items()}
@@ -157,6 +162,13 @@ class RuleDetector:
                 detections.append(detection)
         return detections
 
+    def _progress(self, now_ms: int) -> list[Finding]:
+        steps = self._checklist.steps(self._watches, self._call, now_ms)
+        if steps == self._state.steps:
+            return []
+        self._state.steps = steps
+        return [self._checklist.progress(self._call, now_ms, steps)]
+
     # ── utterances ────────────────────────────────────────────────────────────────────────────────
 
     def _ready(self, transcript: Transcript, tail: str) -> Turn:
@@ -185,14 +197,18 @@ class RuleDetector:
         if len(self._turns) > _KEPT_TURNS:
             del self._turns[0], self._state.turns[0]
         raised = self._state.provisional.pop(transcript.utterance_id, [])
-        borne_out = {d.rule_id for d in found}
-        withdrawn = [msgspec.structs.replace(d, withdrawn=True) for d in raised if d.rule_id not in borne_out]
+        borne_out = {(d.rule_id, d.anchor_ms) for d in found}
+        withdrawn = [
+            msgspec.structs.replace(d, withdrawn=True)
+            for d in raised
+            if (d.rule_id, d.anchor_ms) not in borne_out
+        ]
         for detection in withdrawn:
             self._state.fired[detection.rule_id].remove(detection.anchor_ms)
         # What a partial raised is said again with the final's evidence: words and times are better now.
-        already = {d.rule_id for d in raised}
+        already = {(d.rule_id, d.anchor_ms) for d in raised}
         news = [d for d in found if d not in raised]
-        return withdrawn + [d for d in news if d.rule_id in already or self._admit(d)]
+        return withdrawn + [d for d in news if (d.rule_id, d.anchor_ms) in already or self._admit(d)]
 
     def _hear(self, partial: Transcript, tail: str) -> list[Detection]:
         """What a partial transcript would raise; the turns stay as they are."""
@@ -278,9 +294,13 @@ class RuleDetector:
     def _detection(self, rule: Rule, turn: Turn, found: Found) -> Detection:
         transcript, moment = turn.transcript, found.moment
         spans = found.spans
+        utterance_id = transcript.utterance_id if turn.is_speech else None
         if moment is not None:
             start, end, role, text = moment.start_ms, moment.end_ms, moment.role, moment.text
-            anchor = transcript.start_ms if turn.is_speech else moment.start_ms
+            if moment.anchor_ms is not None:
+                anchor, utterance_id = moment.anchor_ms, moment.utterance_id
+            else:
+                anchor = transcript.start_ms if turn.is_speech else moment.start_ms
             matched = tuple(text[a:b] for a, b in moment.spans)
             spans = moment.spans
         else:
@@ -295,7 +315,7 @@ class RuleDetector:
             media_start_ms=start,
             media_end_ms=max(start, end),
             anchor_ms=anchor,
-            utterance_id=transcript.utterance_id if turn.is_speech else None,
+            utterance_id=utterance_id,
             shadow=rule.mode == "shadow",
             evidence=Evidence(
                 text=text,

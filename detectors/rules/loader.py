@@ -12,7 +12,18 @@ from typing import Final, NamedTuple, cast, get_args
 
 from msgspec.structs import replace
 
-from detectors.rules import anchor, attribute, combinators, near, phrase, regex, silence
+from detectors.rules import (
+    absent,
+    anchor,
+    attribute,
+    combinators,
+    count,
+    near,
+    phrase,
+    regex,
+    sequence,
+    silence,
+)
 from detectors.rules.form import Form, PackError, Problem, compose, nearest
 from detectors.rules.lexicon import Lexicon
 from detectors.rules.model import (
@@ -45,6 +56,11 @@ LEAVES: Final[dict[str, ModuleType]] = {
     for name in cast("tuple[str, ...]", module.NAMES)
 }
 """Operators by the word that calls them. A new one is a new file and a line here."""
+
+AROUND: Final[dict[str, ModuleType]] = {
+    name: module for module in (sequence, count, absent) for name in cast("tuple[str, ...]", module.NAMES)
+}
+"""Operators with conditions in them; their ``build`` is also given what builds those."""
 
 _MODIFIERS: Final = ("role", "within", "anchor")
 _RULE: Final = (
@@ -270,26 +286,28 @@ def _rule(form: Form, book: Book) -> Rule | None:
 
 def condition(form: Form, book: Book) -> Condition | None:
     """A condition: a mapping with one operator, and the modifiers ``role``, ``within``, ``anchor``."""
-    known = (*LEAVES, *combinators.NAMES, *_MODIFIERS)
-    fields = form.fields("a condition", known)
+    names = (*LEAVES, *AROUND, *combinators.NAMES)
+    fields = form.fields("a condition", (*names, *_MODIFIERS))
     if fields is None:
         return None
     operators = [name for name in fields if name not in _MODIFIERS]
     if len(operators) != 1:
         form.problem(
-            f"expected one operator ({', '.join((*LEAVES, *combinators.NAMES))}) in a condition, "
+            f"expected one operator ({', '.join(names)}) in a condition, "
             f"came {' and '.join(operators) or 'none'}"
         )
         return None
     name = operators[0]
     inner = fields[name]
     within = combinators.window(fields["within"]) if "within" in fields else None
-    if within is not None and name in LEAVES:
+    if within is not None and name not in combinators.NAMES:
         fields["within"].problem(f"expected within beside all, any or not, came beside {name}")
     built: Condition | None
     before = len(book.watches)
     if name in LEAVES:
         built = LEAVES[name].build(inner, book)
+    elif name in AROUND:
+        built = AROUND[name].build(inner, book, lambda form: condition(form, book))
     else:
         watches = len(book.watches)
         children = [condition(item, book) for item in ([inner] if inner.is_mapping else inner.items(name))]

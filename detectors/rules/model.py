@@ -37,6 +37,10 @@ class Moment(Struct, frozen=True, array_like=True):
     spans: tuple[tuple[int, int], ...] = ()
     """Ranges of ``text``."""
     confidence: float | None = None
+    anchor_ms: int | None = None
+    """What the alert's id comes of, where that is not the turn in which it is told, or ``start_ms``."""
+    utterance_id: str | None = None
+    """With ``anchor_ms``: the utterance that it is about, if it is about one."""
 
 
 class Found(Struct, frozen=True):
