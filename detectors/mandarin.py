@@ -91,12 +91,22 @@ def _fold(char: str) -> str:
     return folded
 
 
+@lru_cache(maxsize=32768)
+def _is_plain(char: str) -> bool:
+    """Whether the character stays as it is whatever stands beside it, digits of a number apart."""
+    return _fold(char) == char and char not in _PAUSES and char not in ".%" and char not in _LONG_BY_LAST
+
+
 def normalise(text: str) -> Normal:
     """The canonical form of ``text``. Normalising twice changes nothing."""
     characters: list[str] = []
     starts: list[int] = []
     pauses: list[int] = []
     for at, char in enumerate(text):
+        if _is_plain(char):
+            characters.append(char)
+            starts.append(at)
+            continue
         folded = _fold(char)
         if char in _PAUSES and not _is_decimal_point(text, at, characters):
             pauses.append(len(characters))
@@ -115,6 +125,8 @@ def normalise(text: str) -> Normal:
                     pauses = [min(p, len(characters)) for p in pauses]
     ends = [at + 1 for at in starts]
     stripped = "".join(characters)
+    if _NUMBERS.search(stripped) is None:
+        return Normal(text, stripped, tuple(starts), tuple(ends), tuple(sorted(set(pauses))))
     pieces: list[str] = []
     new_starts: list[int] = []
     new_ends: list[int] = []

@@ -7,6 +7,8 @@ uo/ou, i/ü); the weights were set by hand so that one slip of the first kind co
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -125,6 +127,7 @@ _SPELLED: Final = {
     "8": ("ba",),
     "9": ("jiu",),
 }
+_DIGIT: Final = re.compile("[0-9]")
 _INITIALS: Final = (
     *("zh", "ch", "sh"),
     *"bpmfdtnlgkhjqxrzcs",
@@ -195,8 +198,26 @@ _FINAL_GROUPS: Final = {
 }
 _UNRELATED: Final = 0.6
 
+
+def _neighbours(
+    costs: dict[frozenset[str], float], names: Iterable[str]
+) -> dict[str, list[tuple[str, float]]]:
+    found = {name: [(name, 0.0)] for name in names}
+    for pair, cost in costs.items():
+        one, other = pair
+        found[one].append((other, cost))
+        found[other].append((one, cost))
+    return found
+
+
+_NEAR_INITIALS: Final = _neighbours(_INITIAL_COST, (*_INITIALS, ""))
+_NEAR_FINALS: Final = _neighbours(_FINAL_COST, _FINAL_GROUPS)
+
 Sound = int
 """A set of readings of one character (a polyphone has several), interned."""
+
+Key = tuple[str, ...]
+"""One reading as initial and final; of a letter, the letter."""
 
 
 class Heard(NamedTuple):
@@ -283,9 +304,37 @@ def cost(one: Sound, other: Sound) -> float:
     return known
 
 
-def classes(sound: Sound) -> tuple[int, ...]:
-    """Coarse classes of a sound: sounds that are easily confused share one."""
-    return _classes[sound]
+@lru_cache(maxsize=2048)
+def _key(syllable: str) -> Key:
+    initial, final = split(syllable)
+    # A letter of the alphabet sounds like itself alone.
+    return (initial, final) if final in _FINAL_GROUPS else (syllable,)
+
+
+@lru_cache(maxsize=8192)
+def keys(sound: Sound) -> tuple[Key, ...]:
+    """What a sound consists of, one for each reading; equal for syllables that sound the same."""
+    return tuple(dict.fromkeys(_key(reading) for reading in _readings[sound]))
+
+
+@lru_cache(maxsize=8192)
+def near(sound: Sound, most: float) -> tuple[Key, ...]:
+    """Keys of all sounds whose ``cost`` against this one is at most ``most`` (below 0.6)."""
+    found: dict[Key, None] = {}
+    for key in keys(sound):
+        found[key] = None
+        if len(key) == 1 or most == 0:
+            continue
+        for initial, first in _NEAR_INITIALS[key[0]]:
+            for final, second in _NEAR_FINALS[key[1]]:
+                if 0.0 + first + second <= most:
+                    found[initial, final] = None
+    return tuple(found)
+
+
+def share_class(one: Sound, other: Sound) -> bool:
+    """Whether two sounds are of one coarse class; those that are easily confused mostly are."""
+    return one == other or any(c in _classes[other] for c in _classes[one])
 
 
 @lru_cache(maxsize=32768)
@@ -301,10 +350,13 @@ def sound_of(char: str) -> Sound:
 
 def listen(text: str) -> Heard:
     """Sounds of a *normalised* text, numbers read aloud: 3.85% → bai fen zhi san dian ba wu."""
+    size = len(text)
+    if _DIGIT.search(text) is None:
+        return Heard(tuple(map(sound_of, text)), tuple(range(size)), tuple(range(1, size + 1)))
     sounds: list[Sound] = []
     starts: list[int] = []
     ends: list[int] = []
-    at, size = 0, len(text)
+    at = 0
     while at < size:
         char = text[at]
         if "0" <= char <= "9":
@@ -372,6 +424,13 @@ def _read_group(value: int) -> str:
         elif said and value and not said.endswith("0"):
             said += "0"
     return said
+
+
+@lru_cache(maxsize=16384)
+def spelt(phrase: str) -> tuple[str, tuple[Sound, ...]]:
+    """A phrase of a rule, normalised, and its sounds; remembered, for packs are read again and again."""
+    plain = normalise(phrase).text
+    return plain, listen(plain).sounds
 
 
 def sounds_of(text: str) -> tuple[Sound, ...]:

@@ -164,7 +164,8 @@ def compose(file: str, text: str) -> Form:
     """The document's root. Raises ``PackError`` when it is not YAML, is empty or grows without bound."""
     problems: list[Problem] = []
     try:
-        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        # What a value means is asked by the field that holds it: every scalar is read as text.
+        node = yaml.compose(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -175,7 +176,7 @@ def compose(file: str, text: str) -> Form:
         raise PackError([Problem(file, 1, 1, f"expected YAML: {reason}")]) from error
     if node is None:
         raise PackError([Problem(file, 1, 1, "expected a rule pack, came an empty file")])
-    for count, place in enumerate(_walk(node, 0)):
+    for count, place in enumerate(_walk(node)):
         if count > _LARGEST:
             problem = Problem(
                 file,
@@ -187,14 +188,16 @@ def compose(file: str, text: str) -> Form:
     return Form(file, node, problems)
 
 
-def _walk(node: yaml.Node, depth: int) -> Iterator[yaml.Node]:
-    yield node
-    if depth > _DEEPEST + 1:
-        return
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _walk(item, depth + 1)
-    elif isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from _walk(key, depth + 1)
-            yield from _walk(value, depth + 1)
+def _walk(root: yaml.Node) -> Iterator[yaml.Node]:
+    """Every node in the order of the file, as often as it is referred to."""
+    waiting = [(root, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        yield node
+        if depth > _DEEPEST + 1:
+            continue
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(item, depth + 1) for item in reversed(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in reversed(node.value):
+                waiting += ((value, depth + 1), (key, depth + 1))

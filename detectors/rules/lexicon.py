@@ -1,8 +1,8 @@
 """All phrases of a pack in one index, by character and by sound, so that many cost about what one does.
 
-By character: an Aho-Corasick automaton over normalised text. By sound: pairs of neighbouring sound
-classes lead to candidates, which are then verified syllable by syllable against a budget that grows with
-the phrase's length. A phrase may have gaps: ``验证码…告诉我`` is two parts in order with a few characters
+By character: an Aho-Corasick automaton over normalised text. By sound: a sieve over all phrases leaves few
+candidates, which are then verified syllable by syllable against a budget that grows with the phrase's
+length. A phrase may have gaps: ``验证码…告诉我`` is two parts in order with a few characters
 between them.
 """
 
@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 
 import ahocorasick
 
-from detectors.mandarin import Normal, normalise
-from detectors.sounds import Heard, Sound, classes, cost, listen
+from detectors.mandarin import Normal
+from detectors.rules.sieve import Sieve
+from detectors.sounds import Heard, Sound, cost, listen, share_class, spelt
 
 GAP: Final = "…"
 WIDEST_GAP: Final = 8
@@ -26,8 +27,12 @@ _WORST_SLIP: Final = 0.3
 _NEVER: Final = 9.0
 _TIGHT: Final = 0.1
 """What three syllables that stand alone may differ by; as part of a longer phrase they may differ more."""
+_STRICT: Final = 2
+"""Phrases of so few syllables must sound exactly alike."""
 _SHORTEST_ELASTIC: Final = 7
 """Phrases of fewer syllables must keep their number of syllables."""
+_SHORTEST_DOUBLE: Final = 10
+"""The budget of fewer syllables does not bear one too many and one too few."""
 
 
 class Hit(NamedTuple):
@@ -50,16 +55,6 @@ class _Part(NamedTuple):
     budget: float
 
 
-class _Anchor(NamedTuple):
-    part: int
-    offset: int
-    """Of the pair of sounds within the part."""
-    pivot: int
-    """Offset from the anchor of another sound of the part; 0 for none."""
-    sound: Sound
-    """What must be heard there."""
-
-
 class _Found(NamedTuple):
     start: int
     end: int
@@ -72,7 +67,7 @@ def budget(syllables: int) -> float:
 
     Phrases of two syllables must sound exactly alike; so must the short parts of a phrase with gaps.
     """
-    if syllables <= 2:
+    if syllables <= _STRICT:
         return 0.0
     return {3: 0.3, 4: 0.4, 5: 0.5, 6: 0.6, 7: 0.9, 8: 1.1}.get(syllables, min(1.6, 0.14 * syllables))
 
@@ -86,16 +81,15 @@ class Lexicon:
         self._by_first: dict[int, list[int]] = {}
         self._single: dict[int, list[int]] = {}
         numbers: dict[str, int] = {}
-        self._pairs: dict[tuple[int, int], list[_Anchor]] = {}
         for number, phrase in enumerate(phrases):
             parts: list[int] = []
             for text in phrase.split(GAP):
-                plain = normalise(text).text
+                plain, sounds = spelt(text)
                 if not plain:
                     continue
                 if plain not in numbers:
                     numbers[plain] = len(self._parts)
-                    self._add(plain)
+                    self._parts.append(_Part(plain, sounds, budget(len(sounds))))
                 parts.append(numbers[plain])
             self._phrases.append(tuple(parts))
             if len(parts) == 1:
@@ -107,24 +101,13 @@ class Lexicon:
             self._automaton.add_word(entry.text, part)
         if self._parts:
             self._automaton.make_automaton()
-
-    def _add(self, plain: str) -> None:
-        number = len(self._parts)
-        sounds = listen(plain).sounds
-        self._parts.append(_Part(plain, sounds, budget(len(sounds))))
-        size = len(sounds)
-        anchors = {*range(0, size - 1, 2), size - 2} if size > 2 else {0}
-        for anchor in anchors:
-            if size < 2:
-                continue
-            # Looked at before anything else: most candidates fail at one syllable beside the anchor.
-            pivot = anchor - 1 if anchor else min(anchor + 2, size - 1)
-            if size == 2 or size >= _SHORTEST_ELASTIC:
-                pivot = anchor
-            for one in classes(sounds[anchor]):
-                for other in classes(sounds[anchor + 1]):
-                    entry = _Anchor(number, anchor, pivot - anchor, sounds[pivot])
-                    self._pairs.setdefault((one, other), []).append(entry)
+        self._sieve = Sieve(
+            [part.sounds for part in self._parts],
+            slip=_WORST_SLIP,
+            strict=_STRICT,
+            elastic=_SHORTEST_ELASTIC,
+            double=_SHORTEST_DOUBLE,
+        )
 
     def __len__(self) -> int:
         return len(self._phrases)
@@ -155,48 +138,48 @@ class Lexicon:
         return hits
 
     def _scan_sounds(self, normal: Normal, heard: Heard, found: dict[int, dict[int, _Found]]) -> None:
-        sounds, starts, ends = heard
-        size = len(sounds)
-        grouped = [classes(s) for s in sounds]
-        pairs = self._pairs
+        sounds = heard.sounds
+        parts = self._parts
+        for part, at in self._sieve.aligned(sounds):
+            self._try(part, at, normal, heard, found)
         seen: set[tuple[int, int]] = set()
-        for at in range(size - 1):
-            for one in grouped[at]:
-                for other in grouped[at + 1]:
-                    for part, anchor, pivot, sound in pairs.get((one, other), ()):
-                        first = at - anchor
-                        if pivot:
-                            beside = at + pivot
-                            if not 0 <= beside < size:
-                                continue
-                            other_sound = sounds[beside]
-                            if sound != other_sound and cost(sound, other_sound) > _WORST_SLIP:
-                                continue
-                        if (part, first) in seen:
-                            continue
-                        seen.add((part, first))
-                        entry = self._parts[part]
-                        places = found.get(part)
-                        if first >= 0 and places is not None:
-                            known = places.get(starts[first])
-                            if known is not None and known.exact:
-                                continue
-                        verified = _verify(entry, sounds, first)
-                        if verified is None:
-                            continue
-                        begin, stop, total = verified
-                        # Half a number is another number.
-                        if _inside(starts, begin) or _inside(starts, stop):
-                            continue
-                        if normal.cuts_number(starts[begin]) or normal.cuts_number(ends[stop - 1]):
-                            continue
-                        # Nobody pauses within a phrase that is also misheard.
-                        if any(starts[begin] < pause < ends[stop - 1] for pause in normal.breaks):
-                            continue
-                        places = found.setdefault(part, {})
-                        before = places.get(starts[begin])
-                        if before is None or (not before.exact and total < before.cost):
-                            places[starts[begin]] = _Found(starts[begin], ends[stop - 1], total, False)
+        for part, at in self._sieve.shifted(sounds):
+            if _elastic_at(parts[part], sounds, at) is None:
+                continue
+            for first in (at, at + 1, at - 1):
+                if (part, first) not in seen:
+                    seen.add((part, first))
+                    self._try(part, first, normal, heard, found)
+
+    def _try(
+        self, part: int, first: int, normal: Normal, heard: Heard, found: dict[int, dict[int, _Found]]
+    ) -> None:
+        """Note the part if it is heard at ``first`` or, where it is long, one sound beside."""
+        sounds, starts, ends = heard
+        entry = self._parts[part]
+        if not _anchored(entry.sounds, sounds, first):
+            return
+        places = found.get(part)
+        if first >= 0 and places is not None:
+            known = places.get(starts[first])
+            if known is not None and known.exact:
+                return
+        verified = _verify(entry, sounds, first)
+        if verified is None:
+            return
+        begin, stop, total = verified
+        # Half a number is another number.
+        if _inside(starts, begin) or _inside(starts, stop):
+            return
+        if normal.cuts_number(starts[begin]) or normal.cuts_number(ends[stop - 1]):
+            return
+        # Nobody pauses within a phrase that is also misheard.
+        if any(starts[begin] < pause < ends[stop - 1] for pause in normal.breaks):
+            return
+        places = found.setdefault(part, {})
+        before = places.get(starts[begin])
+        if before is None or (not before.exact and total < before.cost):
+            places[starts[begin]] = _Found(starts[begin], ends[stop - 1], total, False)
 
     def _join(self, number: int, found: dict[int, dict[int, _Found]]) -> list[Hit]:
         first, *rest = self._phrases[number]
@@ -261,32 +244,51 @@ def _verify(part: _Part, sounds: tuple[Sound, ...], first: int) -> tuple[int, in
     return _elastic(part, sounds, first)
 
 
+def _anchored(wanted: tuple[Sound, ...], sounds: tuple[Sound, ...], first: int) -> bool:
+    """Whether two neighbouring sounds, at an even place or at the end, are of the classes they should be."""
+    size = len(wanted)
+    for anchor in (*range(0, size - 1, 2), size - 2):
+        at = first + anchor
+        if (
+            0 <= at < len(sounds) - 1
+            and share_class(wanted[anchor], sounds[at])
+            and share_class(wanted[anchor + 1], sounds[at + 1])
+        ):
+            return True
+    return False
+
+
 def _elastic(part: _Part, sounds: tuple[Sound, ...], first: int) -> tuple[int, int, float] | None:
     """Weighted edit distance with one syllable too many or too few, anywhere inside."""
-    wanted, allowed = part.sounds, part.budget
-    size = len(wanted)
     best: tuple[int, int, float] | None = None
     for begin in (first, first + 1, first - 1):
-        if begin < 0 or begin >= len(sounds):
-            continue
-        window = sounds[begin : begin + size + 1]
-        previous = [0.0] + [_NEVER] * len(window)
-        for row, sound in enumerate(wanted, 1):
-            current = [_NEVER] * (len(window) + 1)
-            low, high = max(1, row - 1), min(len(window), row + 1)
-            for column in range(low, high + 1):
-                slip = cost(sound, window[column - 1])
-                current[column] = previous[column - 1] + (slip if slip <= _WORST_SLIP else _NEVER)
-                if 1 < row < size:
-                    # The first and the last syllable must be there, or half a phrase would do.
-                    current[column] = min(current[column], previous[column] + _EXTRA_SOUND)
-                    current[column] = min(current[column], current[column - 1] + _EXTRA_SOUND)
-            previous = current
-            if min(previous) > allowed:
-                break
-        else:
-            for length in (size, size - 1, size + 1):
-                total = previous[length] if length <= len(window) else _NEVER
-                if total <= allowed and (best is None or total < best[2]):
-                    best = (begin, begin + length, total)
+        found = _elastic_at(part, sounds, begin) if 0 <= begin < len(sounds) else None
+        if found is not None and (best is None or found[2] < best[2]):
+            best = found
+    return best
+
+
+def _elastic_at(part: _Part, sounds: tuple[Sound, ...], begin: int) -> tuple[int, int, float] | None:
+    wanted, allowed = part.sounds, part.budget
+    size = len(wanted)
+    window = sounds[begin : begin + size + 1]
+    previous = [0.0] + [_NEVER] * len(window)
+    for row, sound in enumerate(wanted, 1):
+        current = [_NEVER] * (len(window) + 1)
+        low, high = max(1, row - 1), min(len(window), row + 1)
+        for column in range(low, high + 1):
+            slip = cost(sound, window[column - 1])
+            current[column] = previous[column - 1] + (slip if slip <= _WORST_SLIP else _NEVER)
+            if 1 < row < size:
+                # The first and the last syllable must be there, or half a phrase would do.
+                current[column] = min(current[column], previous[column] + _EXTRA_SOUND)
+                current[column] = min(current[column], current[column - 1] + _EXTRA_SOUND)
+        previous = current
+        if min(previous) > allowed:
+            return None
+    best: tuple[int, int, float] | None = None
+    for length in (size, size - 1, size + 1):
+        total = previous[length] if length <= len(window) else _NEVER
+        if total <= allowed and (best is None or total < best[2]):
+            best = (begin, begin + length, total)
     return best

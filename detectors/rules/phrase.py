@@ -12,7 +12,7 @@ from detectors.rules.form import Form
 from detectors.rules.lexicon import GAP, Hit
 from detectors.rules.model import Book, Condition, Found, Scene, Turn
 from detectors.scope import is_denied, is_warning
-from detectors.sounds import sounds_of
+from detectors.sounds import spelt
 
 NAMES: Final = ("phrase",)
 SHORT: Final = 2
@@ -156,7 +156,7 @@ def build(form: Form, book: Book) -> Condition | None:
 
 def syllables(item: Form, text: str) -> int | None:
     """Number of syllables, or ``None`` after noting that the phrase can never be heard."""
-    parts = [sounds_of(part) for part in text.split(GAP)]
+    parts = [spelt(part)[1] for part in text.split(GAP)]
     if not all(parts):
         item.problem(
             f"expected a phrase that can be heard, came {text!r}: nothing is left of it (or of a part)"
