@@ -15,15 +15,15 @@ from streams.events import (
     Channel,
     Finding,
     Gap,
+    Hold,
     RuleCard,
-    SpeechStarted,
-    SpeechStopped,
     Transcript,
     Utterance,
-    Voice,
 )
 from streams.listen import Endpointing, Heard, Listener
+from streams.music import Holds
 from streams.vad import Probabilities, Vad, together
+from streams.voice import voice
 
 
 class CallDetector(Protocol):
@@ -110,6 +110,7 @@ class LiveCall:
             channel: Listener(info.call_id, channel, vad(), endpointing) for channel in info.channels
         }
         self.arrivals = {channel: Arrivals() for channel in info.channels}
+        self._holds = Holds(info.call_id, info.channels)
         self.gap_ms = 0
         self.last_arrival_s: float | None = None
         self._lines: dict[Channel, _Line] = {channel: _Line() for channel in info.channels}
@@ -148,9 +149,10 @@ class LiveCall:
         self.arrivals[item.channel].note(item.media_ms + item.duration_ms, arrived_s)
         self.listeners[item.channel].offer(item)
 
-    def judged(self, listener: Listener, probabilities: Probabilities) -> list[Heard]:
-        """Take what the judge says of ``listener``'s windows; return speech edges and utterances."""
-        return self._note(listener.judged(probabilities))
+    def judged(self, listener: Listener, probabilities: Probabilities) -> list[Heard | Hold]:
+        """Take what the judge says of ``listener``'s windows; return what was heard."""
+        holds = self._holds.heard(listener.channel, listener.windows(), probabilities, listener.position)
+        return [*holds, *self._note(listener.judged(probabilities))]
 
     def entered(self, channel: Channel, media_ms: int) -> float | None:
         """When the sample at ``media_ms`` was in the server; by the later channel if this is none."""
@@ -169,7 +171,15 @@ class LiveCall:
                 self._lines[item.channel].waiting.append(item.utterance_id)
         return heard
 
-    def edge(self, event: SpeechStarted | SpeechStopped | Voice) -> list[Finding]:
+    def noticed(self, item: Heard | Hold) -> list[Finding]:
+        """What the detector says of something heard; of an utterance, how it sounds. Partials say nothing."""
+        if not isinstance(item, Utterance):
+            return self.detector.on_event(item)
+        return self.detector.on_event(voice(item)) if item.final else []
+
+    def signal(self, event: Hold) -> list[Finding]:
+        """The telephony tells of a hold."""
+        self._holds.telephony_told()
         return self.detector.on_event(event)
 
     def transcribed(self, transcript: Transcript) -> list[tuple[Transcript, list[Finding]]]:
@@ -190,10 +200,10 @@ class LiveCall:
         return out
 
 
-def hear_together(calls: Iterable[LiveCall]) -> list[tuple[LiveCall, list[Heard]]]:
+def hear_together(calls: Iterable[LiveCall]) -> list[tuple[LiveCall, list[Heard | Hold]]]:
     """Hear what ``calls`` have taken: one run of the judge for all their channels.
 
-    Returns every call that had something to hear, with its speech edges and utterances, those of each
+    Returns every call that had something to hear, with its speech edges, utterances and holds, those of each
     channel in order.
     """
     asked = [
@@ -203,7 +213,7 @@ def hear_together(calls: Iterable[LiveCall]) -> list[tuple[LiveCall, list[Heard]
         if len(windows := listener.windows())
     ]
     judged = together([(listener.vad, windows) for _, listener, windows in asked])
-    out: dict[int, tuple[LiveCall, list[Heard]]] = {}
+    out: dict[int, tuple[LiveCall, list[Heard | Hold]]] = {}
     for (call, listener, _), probabilities in zip(asked, judged, strict=True):
         heard = call.judged(listener, probabilities)
         out.setdefault(id(call), (call, []))[1].extend(heard)

@@ -113,6 +113,11 @@ class Listener:
         return self._ms(self._position + self._waiting)
 
     @property
+    def position(self) -> int:
+        """Sample index of the first of ``windows()``."""
+        return self._position
+
+    @property
     def speaking(self) -> bool:
         return self._speaking
 

@@ -51,7 +51,6 @@ from streams.recognise import Recogniser
 from streams.telling import Teller
 from streams.transcribe import Prompt, Transcriber
 from streams.vad import SileroVad, Vad
-from streams.voice import voice
 from streams.work import Recognised
 
 log = structlog.get_logger(__name__)
@@ -267,7 +266,7 @@ class LocalRunner:
     def signal(self, event: Hold) -> None:
         """The telephony tells what happens in a call; ``KeyError`` if there is no such call."""
         live = self._calls[event.call_id].live
-        self._teller.tell(live, live.detector.on_event(event))
+        self._teller.tell(live, live.signal(event))
 
     def hear(self, item: AudioFrame | Gap) -> None:
         """Take the next frame, or gap, of a call in progress; ``KeyError`` if there is no such call."""
@@ -334,14 +333,15 @@ class LocalRunner:
 
     # ── listen → transcribe ───────────────────────────────────────────────────────────────────────
 
-    def _heard(self, call: _Open, heard: list[Heard]) -> None:
+    def _heard(self, call: _Open, heard: Sequence[Heard | Hold]) -> None:
         for item in heard:
             if isinstance(item, SpeechStarted | SpeechStopped):
                 self._outbox.post([item])
-                self._teller.tell(call.live, call.live.edge(item))
-            elif item.final:
+            self._teller.tell(call.live, call.live.noticed(item))
+            if not isinstance(item, Utterance):
+                continue
+            if item.final:
                 call.drained.clear()
-                self._teller.tell(call.live, call.live.edge(voice(item)))
                 call.finished_ms[item.channel] = item.end_ms
                 suspected = item.utterance_id in call.suspected
                 call.suspected.discard(item.utterance_id)

@@ -47,6 +47,21 @@ def speak(
     return spoken
 
 
+def music(ms: int, level: int = 5_000, seed: int = 1) -> Samples:
+    """Three notes at a time struck every 800 ms and fading, int16 at ``SAMPLE_RATE``: a plain hold tune."""
+    dice = np.random.default_rng(seed)
+    scale = 196.0 * 2 ** (np.array([0, 2, 4, 7, 9, 12, 14, 16]) / 12)
+    out = np.zeros(ms * SAMPLE_RATE // 1000)
+    beat = SAMPLE_RATE * 8 // 10
+    for start in range(0, len(out), beat):
+        t = np.arange(min(beat, len(out) - start)) / SAMPLE_RATE
+        for note in dice.choice(scale, 3, replace=False):
+            for n in range(1, 5):
+                out[start : start + beat] += np.exp(-t) * np.sin(2 * np.pi * n * note * t) / n**1.5
+    played: Samples = (level / np.abs(out).max(initial=1e-9) * out).astype(np.int16)
+    return played
+
+
 def telephone(samples: Samples) -> Samples:
     """What of ``samples`` a telephone lets through: 300 to 3400 Hz."""
     spectrum = np.fft.rfft(samples)

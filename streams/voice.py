@@ -27,9 +27,9 @@ SILENT_DB: Final = -120.0
 LOWEST_HZ, HIGHEST_HZ = 75.0, 400.0
 MOST_FRAMES: Final = 250
 
-_RATE: Final = SAMPLE_RATE // 2
+RATE: Final = SAMPLE_RATE // 2
 """Hertz at which it is measured: a telephone lets nothing through above 3.4 kHz."""
-_FRAME, _HOP, _PEAK = _RATE // 25, _RATE // 50, _RATE // 5
+_FRAME, _HOP, _PEAK = RATE // 25, RATE // 50, RATE // 5
 _DEPTH_DB: Final = 26.0
 """What is this much below the loudest tenth is a pause, not speech."""
 _FAINT_DB: Final = -62.0
@@ -40,7 +40,7 @@ _FIRST, _LAST = 3, 100
 """Bins between which harmonics are looked for: 75 Hz to 2.5 kHz."""
 _STEP: Final = 0.5
 """Samples between two lags: a harmonic at 2.5 kHz repeats every three samples."""
-_SHORTEST, _LONGEST = _RATE / HIGHEST_HZ - 1, _RATE / LOWEST_HZ + 2
+_SHORTEST, _LONGEST = RATE / HIGHEST_HZ - 1, RATE / LOWEST_HZ + 2
 """Samples of a period."""
 _VOICED: Final = 0.45
 """Share of a frame that repeats after one period; above it the frame is voiced."""
@@ -106,7 +106,7 @@ def measured(pcm: Samples) -> Sound:
     """``pcm``: int16 at ``SAMPLE_RATE``, any length. What is no longer than one frame is not measured."""
     if len(pcm) <= 2 * _FRAME:
         return Sound()
-    samples = _halved(pcm)
+    samples = halved(pcm)
     hop = max(_HOP, -(-(len(samples) - _FRAME) // (MOST_FRAMES - 1)))
     frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME)[::hop]
     power = np.einsum("ij,ij->i", frames, frames) / _FRAME
@@ -120,7 +120,7 @@ def measured(pcm: Samples) -> Sound:
     sums = np.cumsum(np.concatenate([[0.0], power]))
     peak = float((sums[width:] - sums[:-width]).max()) / width
     periods, strengths = _periods(frames[spoken] * _WINDOW)
-    pitches = _RATE / periods[strengths > _VOICED]
+    pitches = RATE / periods[strengths > _VOICED]
     enough = len(pitches) >= _LEAST_VOICED
     low, middle, high = np.quantile(pitches, (0.25, 0.5, 0.75)).tolist() if enough else (0.0, 0.0, 0.0)
     return Sound(
@@ -155,8 +155,8 @@ def _periods(frames: Floats) -> tuple[Floats, Floats]:
     return periods.astype(np.float32), np.where(is_peak, top, 0.0).astype(np.float32)
 
 
-def _halved(pcm: Samples) -> Floats:
-    """At ``_RATE``, full scale 1, without the line's offset, which is no loudness."""
+def halved(pcm: Samples) -> Floats:
+    """``pcm`` at ``RATE``, full scale 1, without the line's offset, which is no loudness."""
     x = pcm[: len(pcm) // 2 * 2].astype(np.float32)
     even, odd = x[0::2], x[1::2]
     # Binomial, 1-3-3-1: above 6 kHz, what would fold into the voice's harmonics, 25 dB down.
