@@ -21,8 +21,11 @@ from detectors.rules import (
     near,
     phrase,
     regex,
+    repeat,
+    sentiment,
     sequence,
     silence,
+    similar,
 )
 from detectors.rules.form import Form, PackError, Problem, compose, nearest
 from detectors.rules.lexicon import Lexicon
@@ -50,6 +53,9 @@ LEAVES: Final[dict[str, ModuleType]] = {
         phrase,
         regex,
         near,
+        similar,
+        repeat,
+        sentiment,
         attribute,
         silence,
     )
