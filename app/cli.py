@@ -17,6 +17,7 @@ from rich.console import Console
 from app import logs
 from app import settings as settings_
 from app.errors import DutingError, SettingsError
+from app.rules_cli import rules_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Duting 督听: live supervision of a bank's calls.",
 )
-rules_app = typer.Typer(no_args_is_help=True, help="Check and test rule packs.")
 models_app = typer.Typer(no_args_is_help=True, help="Fetch and verify speech models.")
 users_app = typer.Typer(no_args_is_help=True, help="Accounts of the dashboard.")
 app.add_typer(rules_app, name="rules")
@@ -184,34 +184,6 @@ def _resolve_model() -> None:
     from app import models
 
     models.resolve(settings_.load(), _progress())
-
-
-@rules_app.command("check")
-def rules_check(
-    pack: Annotated[Path | None, typer.Argument(help="YAML; the built-in pack if left out")] = None,
-) -> None:
-    """Say whether a pack is valid; every error with file, line, column and what was expected."""
-    from app.build import rules
-
-    checked = rules(pack)
-    print(f"{checked.id} {checked.version}: {len(checked.rules)} rules, no errors")
-
-
-@rules_app.command("test")
-def rules_test(
-    pack: Annotated[Path | None, typer.Argument(help="YAML; the built-in pack if left out")] = None,
-) -> None:
-    """Run the test dialogues that a pack carries."""
-    from app.build import rules
-    from detectors.dialogues import run_tests
-
-    results = run_tests(rules(pack))
-    failed = [r for r in results if not r.passed]
-    for result in failed:
-        print(f"FAILED {result}")
-    print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
-    if failed:
-        raise typer.Exit(1)
 
 
 @models_app.command("fetch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from msgspec import Struct
@@ -40,10 +41,12 @@ class TestResult(Struct, frozen=True):
     """Rules that fired and must not."""
 
 
-def run_tests(pack: Pack) -> list[TestResult]:
-    """Every dialogue of the pack, in its order."""
+def run_tests(pack: Pack, only: Collection[str] | None = None) -> list[TestResult]:
+    """Every dialogue of the pack, in its order; ``only``: those that stand at these rules."""
     results: list[TestResult] = []
     for rule in pack.rules:
+        if only is not None and rule.id not in only:
+            continue
         for case in rule.tests:
             raised = {d.rule_id for d in play(pack, case) if not d.withdrawn}
             wanted = set(case.expect) if case.expect is not None else {case.hits} if case.hits else set()

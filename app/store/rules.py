@@ -38,6 +38,7 @@ class Known(Struct, frozen=True, kw_only=True):
     rule_version: str | None
     start_ms: int
     end_ms: int
+    utterance_id: str | None = None
     state: AlertState | None = None
     """Of an alert; of a mark, a hint or a shadow hit there is none."""
     shadow: bool = False
@@ -105,6 +106,7 @@ class Rules:
                     rule_version=a.rule_version,
                     start_ms=a.media_start_ms,
                     end_ms=a.media_end_ms,
+                    utterance_id=a.utterance_id,
                     state=a.state,
                 )
                 for a in raised
@@ -133,6 +135,7 @@ class Rules:
                     rule_version=s.rule_version,
                     start_ms=s.media_start_ms,
                     end_ms=s.media_end_ms,
+                    utterance_id=s.utterance_id,
                     shadow=True,
                 )
                 for s in tried

@@ -1,0 +1,197 @@
+"""``duting rules``: what those who write rules work with."""
+
+from __future__ import annotations
+
+import json as json_
+import sys
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from app import settings as settings_
+from app.errors import SettingsError
+
+if TYPE_CHECKING:
+    from app.backtest import Report
+    from detectors.backtest import Hit
+    from detectors.dialogues import TestResult
+    from detectors.rules import Pack
+
+rules_app = typer.Typer(no_args_is_help=True, help="Check, test and compare rule packs.")
+
+SHOWN = 20
+"""Places of one rule that the table names; ``--json`` has all of them."""
+
+Packs = Annotated[
+    list[Path] | None, typer.Argument(help="YAML files, or folders of them; the built-in pack if left out")
+]
+
+
+@rules_app.command("check")
+def check_packs(packs: Packs = None) -> None:
+    """Say whether packs are valid; every error with file, line, column and what was expected."""
+    pack = _load(packs)
+    by_version = {part.version: part for part in pack.parts}
+    for version, part in by_version.items():
+        rules = [rule for rule in pack.rules if rule.version == version]
+        modes = [f"{sum(rule.mode == mode for rule in rules)} {mode}" for mode in ("live", "shadow", "off")]
+        dialogues = sum(len(rule.tests) for rule in rules)
+        print(
+            f"{part.id} {version}: {len(rules)} rules ({', '.join(m for m in modes if m[0] != '0')}), "
+            f"{dialogues} dialogues, no errors"
+            if rules
+            else f"{part.id} {version}: 0 rules, no errors"
+        )
+    if len(pack.parts) > 1:
+        print(f"together {pack.version}: {len(pack.rules)} rules, no errors")
+
+
+@rules_app.command("test")
+def run_dialogues(
+    packs: Packs = None,
+    rule: Annotated[
+        list[str] | None, typer.Option("--rule", help="only dialogues of this rule; redline.* for many")
+    ] = None,
+) -> None:
+    """Run the test dialogues that packs carry; exit status 1 if one fails."""
+    from detectors.dialogues import run_tests
+    from detectors.rules.loader import pack_files
+
+    whole = _load(packs)  # all together first: what is wrong with them is told before anything runs
+    wanted = {r.id for r in whole.rules if not rule or any(fnmatchcase(r.id, one) for one in rule)}
+    if rule and not wanted:
+        raise SettingsError(f"no rule is called {' or '.join(rule)}; `duting rules check` names the packs")
+    passed = failed = 0
+    for file in pack_files(_paths(packs)) if len(whole.parts) > 1 else [None]:
+        # A dialogue says what its own pack finds, whichever others run beside it.
+        pack = whole if file is None else _load([file])
+        results = run_tests(pack, wanted)
+        for result in results:
+            if not result.passed:
+                print(_failure(pack.parts[0].file, result))
+        passed += sum(result.passed for result in results)
+        failed += sum(not result.passed for result in results)
+    untested = sorted(r.id for r in whole.rules if r.id in wanted and not r.tests and r.mode != "off")
+    if untested:
+        print(f"without a dialogue: {', '.join(untested)}", file=sys.stderr)
+    print(f"{passed} passed, {failed} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _failure(file: str, result: TestResult) -> str:
+    said = [f"  {result.name}"]
+    if result.missing:
+        said.append(f"  missing     {', '.join(result.missing)}")
+    if result.unexpected:
+        said.append(f"  unexpected  {', '.join(result.unexpected)}")
+    return "\n".join((f"FAILED {file}:{result.line} {result.rule_id}", *said))
+
+
+@rules_app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of rule packs, for editors: they complete and check while one writes."""
+    from detectors.rules.schema import schema as pack_schema
+
+    print(json_.dumps(pack_schema(), ensure_ascii=False, indent=2))
+
+
+@rules_app.command("backtest")
+def backtest(
+    packs: Annotated[list[Path], typer.Argument(help="the pack to try: YAML files, or folders of them")],
+    since: Annotated[
+        str | None, typer.Option(help="only calls from then on: 2026-03-01, or 7d, 24h ago")
+    ] = None,
+    calls: Annotated[int | None, typer.Option(min=1, help="at most so many, the newest")] = None,
+    call: Annotated[list[str] | None, typer.Option("--call", help="only this call; may be repeated")] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output")] = False,
+) -> None:
+    """Run a pack over stored calls and compare its hits with those of the rules that ran then."""
+    from rich.progress import track
+
+    from app import backtest as backtests
+    from app.store import Store
+
+    pack = _load(packs)
+    begin = None if since is None else backtests.since(since)
+    store = Store.open(settings_.load().database)
+    try:
+        ids = call or store.rules.calls_to_replay(begin, calls)
+        err = Console(stderr=True)
+        steps = iter(track(range(len(ids)), "backtest", console=err, transient=not err.is_terminal))
+        report = backtests.backtest(store, pack, ids, lambda _done: next(steps, None), begin)
+    finally:
+        store.close()
+    if json:
+        print(json_.dumps(backtests.as_json(report), ensure_ascii=False, indent=2))
+    else:
+        _show(report)
+
+
+def _show(report: Report) -> None:
+    from rich.table import Table
+
+    from app.backtest import false_alarms
+
+    out = Console(highlight=False)
+    out.print(
+        f"{report.pack} {report.version}: {report.calls} calls, {report.seconds / 60:.0f} minutes; "
+        f"they ran under {', '.join(report.versions) or 'rules that found nothing'}",
+        markup=False,
+        soft_wrap=True,
+    )
+    table = Table("rule", box=None, pad_edge=False)
+    for name in ("same", "new", "gone", "false alarms kept", "gone"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for diff in report.rules:
+        if not (diff.same or diff.new or diff.gone):
+            continue
+        table.add_row(
+            diff.rule_id,
+            *(str(len(hits)) for hits in (diff.same, diff.new, diff.gone)),
+            *(str(false_alarms(hits)) for hits in (diff.same, diff.gone)),
+            f"limited: {', '.join(diff.limited)}" if diff.limited else "",
+        )
+    out.print(table)
+    for diff in report.rules:
+        for kind, hits in (("new ", diff.new), ("gone", diff.gone)):
+            for line in _places(hits):
+                out.print(f"{kind}  {diff.rule_id}  {line}", markup=False, soft_wrap=True)
+    if any(diff.limited for diff in report.rules):
+        out.print(
+            "limited: the store does not hold all that these rules look at (sound, hold, masked numbers); "
+            "what is gone may only not be seen again",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _places(hits: Iterable[Hit]) -> list[str]:
+    lines = [f"{hit.call_id}  {_clock(hit.start_ms)}" for hit in hits]
+    more = len(lines) - SHOWN
+    return lines if more <= 0 else [*lines[:SHOWN], f"… and {more} more, see --json"]
+
+
+def _clock(ms: int) -> str:
+    return f"{ms // 60_000}:{ms // 1000 % 60:02}.{ms % 1000 // 100}"
+
+
+def _paths(packs: list[Path] | None) -> list[Path]:
+    from detectors.rules import DEFAULT_PACK
+
+    return packs or [DEFAULT_PACK]
+
+
+def _load(packs: list[Path] | None) -> Pack:
+    from app.errors import PackRefused
+    from detectors.rules import PackError, load_packs
+
+    try:
+        return load_packs(_paths(packs))
+    except PackError as error:
+        raise PackRefused(str(error)) from None
