@@ -12,6 +12,7 @@ from typing import Final, Literal, cast, get_args
 
 from msgspec import Struct
 
+from detectors.rules.clues import Clues, clues
 from detectors.rules.combinators import LONGEST_WINDOW_S, MOST_TURNS, Window, own
 from detectors.rules.form import Form
 from detectors.rules.model import Book, Condition, Found, Moment, Scene, Turn, Watch
@@ -69,6 +70,9 @@ class Anchor(Struct, frozen=True):
     inner: Condition
     of: Condition
     scope: Scope
+
+    def clues(self) -> Clues | None:
+        return clues(self.inner)
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         found = self.inner.find(scene, turn)

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from detectors.rules.clues import Clues, clues, of_all, of_any
 from detectors.rules.form import Form
 from detectors.rules.model import Book, Condition, Found, Scene, Turn, Watch
 from streams.events import Channel
@@ -39,6 +40,9 @@ class By(Struct, frozen=True):
     role: Channel
     inner: Condition
 
+    def clues(self) -> Clues | None:
+        return clues(self.inner)
+
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         found = self.inner.find(scene, turn)
         if found is None:
@@ -51,6 +55,9 @@ class Own(Struct, frozen=True):
     """A condition that holds only in the turns of the rule's own role."""
 
     inner: Condition
+
+    def clues(self) -> Clues | None:
+        return clues(self.inner)
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         return self.inner.find(scene, turn) if scene.rule.concerns(turn.role) else None
@@ -76,6 +83,9 @@ class Any(Struct, frozen=True):
     parts: tuple[Condition, ...]
     window: Window | None = None
 
+    def clues(self) -> Clues | None:
+        return of_any(self.parts) if self.window is None else None
+
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         best: Found | None = None
         for part in self.parts:
@@ -96,6 +106,10 @@ class All(Struct, frozen=True):
 
     parts: tuple[Condition, ...]
     window: Window | None = None
+
+    def clues(self) -> Clues | None:
+        # With a window some parts may stand in earlier turns, but never all of them.
+        return of_all(self.parts) if self.window is None else of_any(self.parts)
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         here = [part.find(scene, turn) for part in self.parts]

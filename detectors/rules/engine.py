@@ -270,7 +270,7 @@ class RuleDetector:
         if not turn.normal.text and not told:
             return []
         detections: list[Detection] = []
-        for rule in self._rules:
+        for rule in self._pack.index.rules(turn, told):
             moments = told.get(rule.id)
             # What a watch tells concerns its rule whoever spoke last.
             if moments is None and not rule.concerns(turn.role):

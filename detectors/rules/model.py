@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
+from functools import cached_property
 from types import NoneType
 from typing import Any, ClassVar, Final, Literal, Protocol
 
@@ -11,6 +12,7 @@ import re2
 from msgspec import Struct
 
 from detectors.mandarin import Normal, normalise
+from detectors.rules.clues import NEVER, Clues, Index
 from detectors.rules.lexicon import Hit, Lexicon
 from streams.events import CallEvent, CallInfo, Channel, Emotion, Match, RuleCard, Severity, Step, Transcript
 
@@ -154,7 +156,7 @@ class Scene:
 
 
 class Condition(Protocol):
-    """Part of a rule. Immutable; all state is in the scene."""
+    """Part of a rule. Immutable; all state is in the scene. May have ``clues()``, see ``clues.py``."""
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         """Where the condition holds in ``turn``: one of the scene's, or an ``instant``."""
@@ -203,6 +205,10 @@ class Watch(Struct, frozen=True, kw_only=True):
     def step(self, state: Any) -> Step | None:
         """What it has to say on the agent's checklist; its id and name are filled in by the engine."""
         return None
+
+    def clues(self) -> Clues:
+        """Without its moment it holds nowhere, and with it its rule is judged anyway."""
+        return NEVER
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         moment = scene.moments.get(self.number)
@@ -336,7 +342,7 @@ class Rule(Struct, frozen=True, kw_only=True):
         return self.role == "any" or role == "unknown" or self.role == role
 
 
-class Pack(Struct, frozen=True, kw_only=True):
+class Pack(Struct, frozen=True, kw_only=True, dict=True):
     """A compiled rule pack, of one file or of several; shared by all calls that run under it."""
 
     id: str
@@ -347,6 +353,10 @@ class Pack(Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     lexicon: Lexicon
     patterns: Patterns
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.rules)
 
     def card(self, rule_id: str) -> RuleCard:
         """What raising needs to know. Raises ``KeyError`` for an id that the pack does not hold."""

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from detectors.rules import phrase
+from detectors.rules.clues import Clues
 from detectors.rules.form import Form
 from detectors.rules.lexicon import Hit
 from detectors.rules.model import Book, Condition, Found, Scene, Turn
@@ -49,6 +50,9 @@ class Near(Struct, frozen=True):
     warning: bool | None = None
     min_confidence: float | None = None
     wanted: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
+
+    def clues(self) -> Clues:
+        return Clues(phrases=min(self.wanted, key=len))
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         if any(numbers.isdisjoint(turn.hits) for numbers in self.wanted):

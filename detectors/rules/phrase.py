@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from detectors.mandarin import normalise
+from detectors.rules.clues import Clues
 from detectors.rules.form import Form
 from detectors.rules.lexicon import GAP, Hit
 from detectors.rules.model import Book, Condition, Found, Scene, Turn
@@ -34,6 +35,9 @@ class Phrase(Struct, frozen=True):
     warning: bool | None = None
     min_confidence: float | None = None
     wanted: frozenset[int] = frozenset()
+
+    def clues(self) -> Clues:
+        return Clues(phrases=self.wanted)
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         if self.wanted.isdisjoint(turn.hits):

@@ -8,6 +8,7 @@ import re2
 from msgspec import Struct
 
 from detectors.mandarin import FILLERS, LONG_FILLERS, fold_pattern
+from detectors.rules.clues import Clues
 from detectors.rules.form import Form
 from detectors.rules.model import Book, Condition, Found, Scene, Turn
 from detectors.scope import is_denied, is_warning
@@ -22,6 +23,9 @@ class Regex(Struct, frozen=True):
     none: tuple[int, ...] = ()
     negation: bool | None = None
     warning: bool | None = None
+
+    def clues(self) -> Clues:
+        return Clues(patterns=frozenset(self.numbers))
 
     def find(self, scene: Scene, turn: Turn) -> Found | None:
         present = turn.patterns
