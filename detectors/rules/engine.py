@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from detectors.rules.checklist import Checklist
 from detectors.rules.model import Found, Moment, Pack, Rule, Scene, Turn, Watch, instant
+from detectors.rules.script_run import ScriptRun
 from streams.events import (
     CallEvent,
     CallInfo,
@@ -51,6 +52,8 @@ class _State(Struct, array_like=True):
     """What is known of the call, which may have changed since its start; only in a snapshot."""
     steps: tuple[Step, ...] = ()
     """The checklist as it was told last."""
+    script: bytes = b""
+    """Where the call stands in its script; only in a snapshot."""
 
 
 Serve = Callable[[Watch, Any, Scene], tuple[Any, Moment | None]]
@@ -77,14 +80,17 @@ class RuleDetector:
         self._checklist = Checklist(self._rules)
         self._state = _State()
         self._turns: list[Turn] = []
+        self._script = ScriptRun(call, pack)
 
     def on_event(self, event: CallEvent | Emotion) -> list[Finding]:
         if isinstance(event, Transcript):
-            return [*self._on_transcript(event), *self._progress(event.media_ms)]
+            found = [*self._on_transcript(event), *self._progress(event.media_ms)]
+            return found + self._script.on_turn(self._turns[-1], self._turns) if event.final else found
         if isinstance(event, CallStarted | CallUpdated):
             self._call = event.call
         told = self._serve(lambda watch, state, scene: watch.on_event(state, event, scene), event.media_ms)
-        return [*self._happened(told, event.media_ms), *self._progress(event.media_ms)]
+        found = [*self._happened(told, event.media_ms), *self._progress(event.media_ms)]
+        return found + self._script.on_event(event, self._turns)
 
     def wake_at(self) -> int | None:
         times = [
@@ -93,7 +99,8 @@ class RuleDetector:
             for watch in rule.watches
             if (wake := watch.wake_at(self._watches[watch.number])) is not None
         ]
-        return min(times, default=None)
+        script = self._script.wake_at()
+        return min(times if script is None else [*times, script], default=None)
 
     def on_wake(self, now_ms: int) -> list[Finding]:
         def serve(watch: Watch, state: Any, scene: Scene) -> tuple[Any, Moment | None]:
@@ -102,11 +109,15 @@ class RuleDetector:
                 watch.on_wake(state, now_ms, scene) if wake is not None and wake <= now_ms else (state, None)
             )
 
-        return [*self._happened(self._serve(serve, now_ms), now_ms), *self._progress(now_ms)]
+        found = [*self._happened(self._serve(serve, now_ms), now_ms), *self._progress(now_ms)]
+        return found + self._script.on_wake(now_ms, self._turns)
 
     def snapshot(self) -> bytes:
         watches = {number: msgspec.msgpack.encode(state) for number, state in self._watches.items()}
-        return msgspec.msgpack.encode(msgspec.structs.replace(self._state, watches=watches, call=self._call))
+        script = self._script.snapshot()
+        return msgspec.msgpack.encode(
+            msgspec.structs.replace(self._state, watches=watches, call=self._call, script=script)
+        )
 
     def restore(self, snapshot: bytes) -> None:
         state = msgspec.msgpack.decode(snapshot, type=_State)
@@ -122,7 +133,8 @@ class RuleDetector:
             for watch in rule.watches
         }
         self._call = state.call or self._call
-        self._state = msgspec.structs.replace(state, watches={}, call=None)
+        self._state = msgspec.structs.replace(state, watches={}, call=None, script=b"")
+        self._script.restore(state.script)
         self._turns = [self._ready(past.transcript, past.tail) for past in state.turns]
 
     # ── watches ───────────────────────────────────────────────────────────────────────────────────

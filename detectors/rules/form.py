@@ -159,6 +159,14 @@ class Form:
         self.problem(f"expected {what} as one of {', '.join(options)}, came {self.came()}{near}")
         return None
 
+    def languages(self, what: str) -> dict[str, str] | None:
+        """A text by language: ``{zh: …, en: …}``."""
+        fields = self.fields(what, ("zh", "en"), ("zh", "en"))
+        if fields is None:
+            return None
+        texts = {language: inner.text(f"{what}.{language}") for language, inner in fields.items()}
+        return {language: text for language, text in texts.items() if text is not None}
+
 
 def compose(file: str, text: str) -> Form:
     """The document's root. Raises ``PackError`` when it is not YAML, is empty or grows without bound."""

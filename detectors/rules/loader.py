@@ -22,11 +22,13 @@ from detectors.rules import (
     phrase,
     regex,
     repeat,
+    script_form,
     sentiment,
     sequence,
     silence,
     similar,
 )
+from detectors.rules.case_form import cases
 from detectors.rules.form import Form, PackError, Problem, compose, nearest
 from detectors.rules.lexicon import Lexicon
 from detectors.rules.model import (
@@ -41,8 +43,8 @@ from detectors.rules.model import (
     Role,
     Rule,
     TestCase,
-    TestTurn,
 )
+from detectors.rules.script import Script
 from streams.events import Channel, Severity
 
 DEFAULT_PACK: Final = Path(__file__).parent.parent / "packs" / "bank.zh.yaml"
@@ -69,6 +71,7 @@ AROUND: Final[dict[str, ModuleType]] = {
 """Operators with conditions in them; their ``build`` is also given what builds those."""
 
 _MODIFIERS: Final = ("role", "within", "anchor")
+_PACK: Final = ("id", "version", "name", "rules", "scripts")
 _RULE: Final = (
     "id", "name", "severity", "role", "when", "unless", "cooldown", "mode", "actions", "hint",
     "negation", "warning", "min_confidence", "hot", "tests", "hits", "misses",
@@ -77,6 +80,10 @@ _RULE: Final = (
 _ROLES: Final = ("agent", "customer")
 _ID: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _MIN_CONFIDENCE: Final = 0.3
+
+
+Places = dict[str, tuple[str, int]]
+"""File and line of everything that has an id."""
 
 
 class Source(NamedTuple):
@@ -154,14 +161,15 @@ def parse_packs(sources: Sequence[Source], problems: Collection[Problem] = ()) -
     problems = list(problems)
     parts: list[Part] = []
     rules: list[Rule] = []
-    places: dict[str, tuple[str, int]] = {}
+    scripts: list[Script] = []
+    places: Places = {}
     for file, text in sources:
         try:
             root = compose(file, text)
         except PackError as error:
             problems += error.problems
             continue
-        part = _part(root, text, book, rules, places)
+        part = _part(root, text, book, rules, scripts, places)
         if part is not None and any(part.id == other.id for other in parts):
             root.problem(f"expected a pack id of its own, came {part.id!r}, which another pack has")
         elif part is not None:
@@ -180,19 +188,20 @@ def parse_packs(sources: Sequence[Source], problems: Collection[Problem] = ()) -
         rules=tuple(rules),
         lexicon=Lexicon(book.phrases),
         patterns=Patterns(list(book.patterns)),
+        scripts=tuple(scripts),
     )
 
 
 def _part(
-    root: Form, text: str, book: Book, rules: list[Rule], places: dict[str, tuple[str, int]]
+    root: Form, text: str, book: Book, rules: list[Rule], scripts: list[Script], places: Places
 ) -> Part | None:
-    """Read one file's rules into ``rules``, and where each stands into ``places``."""
-    fields = root.fields("the pack", ("id", "version", "name", "rules"), ("id", "version", "rules"))
+    """Read one file's rules and scripts into those lists, and where each stands into ``places``."""
+    fields = root.fields("the pack", _PACK, ("id", "version", "rules"))
     if fields is None:
         return None
     pack_id = fields["id"].text("id") if "id" in fields else None
     declared = fields["version"].text("version") if "version" in fields else None
-    name = _languages(fields["name"], "name") if "name" in fields else {}
+    name = fields["name"].languages("name") if "name" in fields else {}
     version = f"{declared}+{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     own: list[Rule] = []
     for form in fields["rules"].mappings("rules") if "rules" in fields else ():
@@ -200,26 +209,62 @@ def _part(
         if rule is None:
             continue
         line = form.node.start_mark.line + 1
-        if rule.id in places:
-            file, before = places[rule.id]
-            where = f"line {before}" if file == root.file else f"line {before} of {file}"
-            form.problem(f"expected an id of its own, came {rule.id!r}, which {where} has")
+        _own_id(form, rule.id, places)
         places.setdefault(rule.id, (root.file, line))
         own.append(replace(rule, version=version))
-    _check_expectations(root, own, {rule.id for rule in own})
+    flows = _scripts(root, fields, book, version, scripts, places)
+    known = {rule.id for rule in own} | {node.rule.id for flow in flows for node in flow.nodes}
+    for tests in (*(rule.tests for rule in own), *(flow.tests for flow in flows)):
+        _check_expectations(root, tests, known)
     rules += own
+    scripts += flows
     return Part(root.file, pack_id or "", version, name or {}) if pack_id is not None else None
 
 
-def _check_expectations(root: Form, rules: list[Rule], known: Collection[str]) -> None:
-    for rule in rules:
-        for case in rule.tests:
-            for wanted in case.expect or ():
-                if wanted not in known:
-                    message = (
-                        f"expected a rule of this pack in expect, came {wanted!r}{nearest(wanted, known)}"
-                    )
-                    root.problems.append(Problem(root.file, case.line, 1, message))
+def _own_id(form: Form, name: str, places: Places) -> None:
+    if name in places:
+        file, line = places[name]
+        where = f"line {line}" if file == form.file else f"line {line} of {file}"
+        form.problem(f"expected an id of its own, came {name.removeprefix('scripts/')!r}, which {where} has")
+
+
+def _scripts(
+    root: Form, fields: dict[str, Form], book: Book, version: str, others: list[Script], places: Places
+) -> list[Script]:
+    """One file's scripts; ``others`` are those of the files before it."""
+    flows: list[Script] = []
+    for form in fields["scripts"].mappings("scripts") if "scripts" in fields else ():
+        flow = script_form.script(form, book, condition)
+        if flow is None:
+            continue
+        line = form.node.start_mark.line + 1
+        _own_id(form, f"scripts/{flow.id}", places)
+        places.setdefault(f"scripts/{flow.id}", (root.file, line))
+        for node in flow.nodes:
+            twin = next((n for s in (*others, *flows) for n in s.nodes if n.id == node.id), None)
+            if twin is None:
+                _own_id(form, node.rule.id, places)
+            elif not _same_to_people(twin.rule, node.rule):
+                form.problem(
+                    f"expected the node {node.id!r} with the name, severity, actions and hint that it has in "
+                    "another script, came others: what it raises has one name"
+                )
+            places.setdefault(node.rule.id, (root.file, line))
+        nodes = tuple(replace(node, rule=replace(node.rule, version=version)) for node in flow.nodes)
+        flows.append(replace(flow, nodes=nodes))
+    return flows
+
+
+def _same_to_people(one: Rule, other: Rule) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in ("name", "severity", "actions", "hint"))
+
+
+def _check_expectations(root: Form, tests: tuple[TestCase, ...], known: Collection[str]) -> None:
+    for case in tests:
+        for wanted in case.expect or ():
+            if wanted not in known:
+                message = f"expected a rule of this pack in expect, came {wanted!r}{nearest(wanted, known)}"
+                root.problems.append(Problem(root.file, case.line, 1, message))
 
 
 def _rule(form: Form, book: Book) -> Rule | None:
@@ -230,7 +275,7 @@ def _rule(form: Form, book: Book) -> Rule | None:
     rule_id = fields["id"].text("id") if "id" in fields else None
     if rule_id is not None and not _ID.fullmatch(rule_id):
         fields["id"].problem(f"expected an id such as redline.guaranteed_return, came {rule_id!r}")
-    name = _languages(fields["name"], "name") if "name" in fields else None
+    name = fields["name"].languages("name") if "name" in fields else None
     severity = fields["severity"].choice("severity", get_args(Severity)) if "severity" in fields else None
     role = fields["role"].choice("role", get_args(Role)) if "role" in fields else None
     first = len(book.watches)
@@ -248,7 +293,7 @@ def _rule(form: Form, book: Book) -> Rule | None:
         for item in (fields["actions"].items("actions") if "actions" in fields else ())
         if (choice := item.choice("an action", get_args(Action))) is not None
     )
-    hint = _languages(fields["hint"], "hint") if "hint" in fields else None
+    hint = fields["hint"].languages("hint") if "hint" in fields else None
     # What an agent says about a phrase (denial, warning) absolves; a customer may say it however they like.
     by_agent = role == "agent"
     negation = fields["negation"].flag("negation") if "negation" in fields else True
@@ -263,7 +308,7 @@ def _rule(form: Form, book: Book) -> Rule | None:
     effective = _effective(fields["effective"]) if "effective" in fields else None
     group = fields["group"].text("group") if "group" in fields else None
     score = fields["score"].number("score", -100, 100) if "score" in fields else 0.0
-    tests = _tests(fields, rule_id or "", role or "agent")
+    tests = cases(fields, rule_id or "", role or "agent")
     if len(form.problems) > before or rule_id is None or name is None or when is None:
         return None
     return Rule(
@@ -382,63 +427,3 @@ def _effective(form: Form) -> Effective | None:
         weekdays=frozenset(int(number) for number in weekdays),
         offset_minutes=offset,
     )
-
-
-def _languages(form: Form, what: str) -> dict[str, str] | None:
-    fields = form.fields(what, ("zh", "en"), ("zh", "en"))
-    if fields is None:
-        return None
-    texts = {language: inner.text(f"{what}.{language}") for language, inner in fields.items()}
-    return {language: text for language, text in texts.items() if text is not None}
-
-
-def _tests(fields: dict[str, Form], rule_id: str, role: str) -> tuple[TestCase, ...]:
-    speaker: Channel = "customer" if role == "customer" else "agent"
-    cases: list[TestCase] = []
-    for kind in ("hits", "misses"):
-        for item, text in fields[kind].texts("a sentence") if kind in fields else ():
-            line = item.node.start_mark.line + 1
-            turns = (TestTurn(speaker, text),)
-            hits, misses = (rule_id, None) if kind == "hits" else (None, rule_id)
-            cases.append(TestCase(f"{kind}: {text}", line, turns, hits=hits, misses=misses))
-    for form in fields["tests"].mappings("tests") if "tests" in fields else ():
-        case = _case(form)
-        if case is not None:
-            cases.append(case)
-    return tuple(cases)
-
-
-def _case(form: Form) -> TestCase | None:
-    fields = form.fields("a test", ("name", "turns", "expect", "ends"), ("turns", "expect"))
-    if fields is None or "turns" not in fields or "expect" not in fields:
-        return None
-    line = form.node.start_mark.line + 1
-    turns = [turn for item in fields["turns"].mappings("turns") if (turn := _turn(item)) is not None]
-    expect = [text for _, text in fields["expect"].texts("a rule id")]
-    name = fields["name"].text("name") if "name" in fields else None
-    ends = fields["ends"].number("ends", 0, 86_400) if "ends" in fields else None
-    return TestCase(
-        name=name or (turns[0].text if turns else f"line {line}"),
-        line=line,
-        turns=tuple(turns),
-        expect=tuple(expect),
-        ends_ms=None if ends is None else round(ends * 1000),
-    )
-
-
-def _turn(form: Form) -> TestTurn | None:
-    fields = form.fields("a turn", ("agent", "customer", "unknown", "start", "end"))
-    if fields is None:
-        return None
-    roles = [role for role in get_args(Channel) if role in fields]
-    if len(roles) != 1:
-        form.problem(f"expected one speaker (agent, customer, unknown), came {' and '.join(roles) or 'none'}")
-        return None
-    text = fields[roles[0]].text("what is said")
-    times: list[int | None] = []
-    for name in ("start", "end"):
-        seconds = fields[name].number(name, 0, 86_400) if name in fields else None
-        times.append(None if seconds is None else round(seconds * 1000))
-    if text is None:
-        return None
-    return TestTurn(roles[0], text, times[0], times[1])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from functools import cached_property
 from types import NoneType
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 import re2
 from msgspec import Struct
@@ -15,6 +15,9 @@ from detectors.mandarin import Normal, normalise
 from detectors.rules.clues import NEVER, Clues, Index
 from detectors.rules.lexicon import Hit, Lexicon
 from streams.events import CallEvent, CallInfo, Channel, Emotion, Match, RuleCard, Severity, Step, Transcript
+
+if TYPE_CHECKING:
+    from detectors.rules.script import Script
 
 Role = Literal["agent", "customer", "any"]
 Mode = Literal["live", "shadow", "off"]
@@ -353,6 +356,14 @@ class Pack(Struct, frozen=True, kw_only=True, dict=True):
     rules: tuple[Rule, ...]
     lexicon: Lexicon
     patterns: Patterns
+    scripts: tuple[Script, ...] = ()
+
+    @property
+    def raising(self) -> Iterator[Rule]:
+        """All that may raise something: the rules, and the nodes of the scripts."""
+        yield from self.rules
+        for script in self.scripts:
+            yield from (node.rule for node in script.nodes)
 
     @cached_property
     def index(self) -> Index:
@@ -360,7 +371,7 @@ class Pack(Struct, frozen=True, kw_only=True, dict=True):
 
     def card(self, rule_id: str) -> RuleCard:
         """What raising needs to know. Raises ``KeyError`` for an id that the pack does not hold."""
-        for rule in self.rules:
+        for rule in self.raising:
             if rule.id == rule_id:
                 hint = dict(rule.hint) if rule.hint else None
                 return RuleCard(
