@@ -207,6 +207,8 @@ def _read(paths: Sequence[Path], in_force: str) -> Read:
     if digest == in_force:
         return Read(digest, None, ())
     try:
-        return Read(digest, parse_packs(sources, problems), ())
+        pack = parse_packs(sources, problems)
+        pack.index  # noqa: B018 - made now, in this thread, not when the first call asks for it
+        return Read(digest, pack, ())
     except PackError as error:
         return Read(digest, None, error.problems)

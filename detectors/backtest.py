@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 
 from detectors.base import Detector
 from detectors.panel import Panel
-from detectors.rules.loader import LEAVES
+from detectors.rules.loader import AROUND, LEAVES
 from detectors.rules.model import Pack, Rule
 from streams.events import (
     AlertState,
@@ -140,7 +140,7 @@ def replay(pack: Pack, stored: StoredCall) -> list[Hit]:
 def compare(pack: Pack, then: Sequence[Hit], now: Sequence[Hit]) -> list[RuleDiff]:
     """Hits of the same calls, by rule: first those of the pack in its order, then those that it lacks."""
     before, after = _grouped(then), _grouped(now)
-    known = {rule.id: rule for rule in pack.rules}
+    known = {rule.id: rule for rule in pack.raising}
     order = [*known, *sorted((before.keys() | after.keys()) - known.keys())]
     diffs: list[RuleDiff] = []
     for rule_id in order:
@@ -160,7 +160,8 @@ def compare(pack: Pack, then: Sequence[Hit], now: Sequence[Hit]) -> list[RuleDif
 
 def limits(rule: Rule) -> tuple[str, ...]:
     """Operators of the rule that look at what the store does not hold."""
-    modules = {LEAVES[name].__name__: name for name in NOT_STORED if name in LEAVES}
+    operators = {**LEAVES, **AROUND}
+    modules = {operators[name].__name__: name for name in NOT_STORED if name in operators}
     return tuple(sorted({modules[name] for name in _modules(rule) if name in modules}))
 
 

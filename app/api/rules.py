@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from msgspec import structs
 from starlette.concurrency import run_in_threadpool
 
@@ -15,6 +15,7 @@ from app.api.problems import Problem
 from app.rulebook import RuleBook
 from app.store import Store
 from app.store.rules import Tally
+from detectors.rules.schema import schema
 
 router = APIRouter(tags=["rules"])
 
@@ -26,6 +27,12 @@ def rules(request: Request, _person: Overseer) -> Response:
     """What is listened for, without the words themselves, and how often it was found."""
     store: Store = request.app.state.store
     return views.answer(_view(request.app.state.rules, store.rules.tallies()))
+
+
+@router.get("/api/rules/schema")
+def rule_schema(_person: Overseer) -> Response:
+    """JSON Schema (2020-12) of rule packs: with it an editor completes and checks while one writes."""
+    return JSONResponse(schema())
 
 
 @router.post("/api/rules/reload")
@@ -62,7 +69,7 @@ def _view(book: RuleBook, tallies: list[Tally]) -> views.Rules:
                 score=rule.score,
                 counts=_sum(tally for tally in tallies if tally.rule_id == rule.id),
             )
-            for rule in pack.rules
+            for rule in {rule.id: rule for rule in pack.raising}.values()
         ],
         counts=tallies,
         in_use=book.in_use(),

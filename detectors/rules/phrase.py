@@ -120,6 +120,8 @@ def build(form: Form, book: Book) -> Condition | None:
     numbers: list[int] = []
     texts: list[str] = []
     by_sound: list[bool] = []
+    if fields[given[0]].is_list and not fields[given[0]].node.value:
+        fields[given[0]].problem("expected at least one phrase, came none")
     for item, text in fields[given[0]].texts("a phrase"):
         size = syllables(item, text)
         if size is None:

@@ -25,6 +25,7 @@ GUARDED = [
     "/api/calls/c1",
     "/api/calls/c1/audio",
     "/api/rules",
+    "/api/rules/schema",
     "/api/schema/events",
 ]
 
