@@ -69,6 +69,10 @@ class Index:
             for number in found.patterns:
                 self._patterns.setdefault(number, []).append(place)
 
+    def rule(self, rule_id: str) -> Rule:
+        """Raises ``KeyError`` for an id that is unknown or off."""
+        return self._rules[self._places[rule_id]]
+
     def rules(self, turn: Turn, told: Iterable[str]) -> list[Rule]:
         """Those that may hold in the turn, and those ``told`` by their watches, in the pack's order."""
         places = set(self._always)

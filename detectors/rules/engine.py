@@ -349,7 +349,7 @@ class RuleDetector:
         return True
 
     def _is_news(self, detection: Detection) -> bool:
-        rule = next(r for r in self._rules if r.id == detection.rule_id)
+        rule = self._pack.index.rule(detection.rule_id)
         anchor = detection.anchor_ms
         times = self._state.fired.get(rule.id, ())
         return not any(anchor == t or abs(anchor - t) < rule.cooldown_ms for t in times)
