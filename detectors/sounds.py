@@ -157,8 +157,8 @@ _FINAL_COST: Final = _pairs("""
     0.10 an/ang en/eng in/ing ian/iang uan/uang uen/ueng o/uo
     0.20 ei/uei en/uen ian/van
     0.25 uo/ou i/v ie/ve in/vn uen/ong ang/uang ou/iou a/ia eng/ueng
-    0.30 e/uo e/o u/v i/ii an/uan an/ian ao/iao a/ua en/in eng/ing eng/ong en/ing eng/in ian/ie u/uo vn/iong ang/iang
-    0.30 van/uan e/er
+    0.30 e/uo e/o u/v i/ii an/uan an/ian ao/iao a/ua en/in eng/ing eng/ong en/ing eng/in vn/iong ang/iang
+    0.30 van/uan e/er ian/ie u/uo
     0.35 ai/ei ao/ou u/ou u/o e/ie ong/uang ai/uai ii/e uai/uei ing/ong e/ii ang/ong
     0.40 i/ei i/in i/ing ai/an e/en ao/a ii/u ao/ang i/uei
     0.45 e/a u/uen a/an ai/a ou/ong ou/u ie/i ve/van
