@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.phrases import phrases, sentences
@@ -61,6 +61,7 @@ def by_trying_every_place(given: Lexicon, text: str) -> dict[int, list[lexicon.H
 LEXICON = Lexicon(MADE)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(MADE), st.randoms(use_true_random=False), st.text(CHARACTER, max_size=4))
 def test_the_sieve_loses_nothing_that_sounds_like_a_phrase(
     phrase: str, rng: random.Random, around: str
