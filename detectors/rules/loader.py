@@ -18,8 +18,17 @@ from detectors.rules import (
     attribute,
     combinators,
     count,
+    duration,
+    emotion,
+    energy,
+    hangup,
+    hold,
+    interruption,
     near,
+    no_text,
+    overlap,
     phrase,
+    rate,
     regex,
     repeat,
     script_form,
@@ -27,6 +36,7 @@ from detectors.rules import (
     sequence,
     silence,
     similar,
+    turns,
 )
 from detectors.rules.case_form import cases
 from detectors.rules.form import Form, PackError, Problem, compose, nearest
@@ -60,13 +70,24 @@ LEAVES: Final[dict[str, ModuleType]] = {
         sentiment,
         attribute,
         silence,
+        interruption,
+        overlap,
+        rate,
+        energy,
+        emotion,
+        hold,
+        duration,
+        turns,
+        no_text,
     )
     for name in cast("tuple[str, ...]", module.NAMES)
 }
 """Operators by the word that calls them. A new one is a new file and a line here."""
 
 AROUND: Final[dict[str, ModuleType]] = {
-    name: module for module in (sequence, count, absent) for name in cast("tuple[str, ...]", module.NAMES)
+    name: module
+    for module in (sequence, count, absent, hangup)
+    for name in cast("tuple[str, ...]", module.NAMES)
 }
 """Operators with conditions in them; their ``build`` is also given what builds those."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from detectors.panel import Panel
 from detectors.rules import Pack, parse_pack
@@ -16,6 +17,7 @@ from streams.events import (
     Detection,
     Emotion,
     Finding,
+    Hold,
     Progress,
     SpeechStarted,
     SpeechStopped,
@@ -36,6 +38,8 @@ class Told:
 
 @dataclass(frozen=True)
 class Saying:
+    """Something that the panel said, and when."""
+
     at_ms: int
     finding: Finding
 
@@ -74,6 +78,16 @@ def wrote(
     )  # fmt: skip
 
 
+def hold(
+    start: int, end: int | None = None, source: Literal["telephony", "music"] = "telephony"
+) -> list[Told]:
+    """On hold; music is told four seconds late, its end two."""
+    late = (4000, 2000) if source == "music" else (0, 0)
+    begun = Hold(call_id="c", media_ms=start, held=True, source=source)
+    over = [Hold(call_id="c", media_ms=end, held=False, source=source)] if end is not None else []
+    return [Told(e.media_ms + by, e) for e, by in zip([begun, *over], late, strict=False)]
+
+
 def ended(at: int, by: Channel | None = None) -> list[Told]:
     return [Told(at, CallEnded(call_id="c", media_ms=at, by=by))]
 
@@ -87,7 +101,7 @@ def stream(rules: Pack, *parts: Iterable[Told], until: int = 0, call: CallInfo =
     panel = Panel(call, rules)
     out = [Saying(0, finding) for finding in panel.on_event(CallStarted(call=call))]
     events = in_order(*parts)
-    last = max([until, *(told.at_ms for told in events)])
+    last = -(-max([until, *(told.at_ms for told in events)]) // TICK_MS) * TICK_MS
     clock = 0
     while clock <= last:
         while events and events[0].at_ms <= clock:
