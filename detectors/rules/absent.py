@@ -21,7 +21,7 @@ from detectors.rules.form import Form
 from detectors.rules.inner import Inner, may_say, order, phrases, seen, speaker
 from detectors.rules.model import Book, Condition, Moment, Scene, Turn, Watch
 from detectors.rules.pending import START_LATE_MS, Pending, owes, spoke, transcribed
-from streams.events import CallEnded, CallEvent, Emotion, SpeechStarted, SpeechStopped, Step
+from streams.events import CallEnded, CallEvent, Emotion, SpeechStarted, SpeechStopped, Step, Transcript
 
 NAMES: Final = ("absent",)
 WAIT_MS: Final = 15_000
@@ -93,13 +93,8 @@ class Absent(Watch, frozen=True, kw_only=True):
             # The first time counts, also where its transcript comes last.
             if arming is not None and (state.armed_ms is None or arming.end_ms < state.armed_ms):
                 state = self._armed(state, arming.end_ms, _begin(arming))
-        elif (
-            self.after == "first_speech"
-            and state.armed_ms is None
-            and turn.is_speech
-            and may_say(self.of, scene.rule, turn.role)
-        ):
-            state = self._armed(state, turn.transcript.start_ms, 0)
+        elif self.after == "first_speech" and turn.is_speech and may_say(self.of, scene.rule, turn.role):
+            state = self._first_words(state, scene, turn.transcript)
         said = seen(self.of, scene, turn)
         if said is not None:
             state = replace(state, said=(*state.said[:1], *state.said[1:][-_MOST:], said))
@@ -112,6 +107,17 @@ class Absent(Watch, frozen=True, kw_only=True):
         ):
             state = replace(state, turning=turning, deadline_ms=turning.start_ms)
         return self._settled(state, scene)
+
+    def _first_words(self, state: AbsentState, scene: Scene, heard: Transcript) -> AbsentState:
+        """The first speech is that with words in it: a cough arms nothing."""
+        if heard.text:
+            return self._armed(state, heard.start_ms, 0) if state.armed_ms is None else state
+        if state.armed_ms is None or not heard.start_ms <= state.armed_ms <= heard.end_ms:
+            return state
+        rest = [s.start_ms for s in state.pending if may_say(self.of, scene.rule, s.channel)]
+        if rest:
+            return self._armed(state, min(rest), 0)
+        return replace(state, armed_ms=None, deadline_ms=None, passed=False)
 
     def step(self, state: AbsentState) -> Step | None:
         done = max((m.end_ms for m in state.said), default=None)

@@ -62,6 +62,15 @@ def test_the_first_speech_is_that_of_who_has_to_say_it() -> None:
     assert found(FIRST, customer, said("您好", 5000, 6000), until=60_000) == []
 
 
+def test_a_sound_without_words_is_no_first_speech() -> None:
+    cough = said("", 1000, 1500)
+    assert found(FIRST, cough, until=60_000) == []
+    (one,) = found(FIRST, cough, said("请讲", 9000, 9500), until=60_000)
+    assert (one.anchor_ms, one.media_end_ms) == (9000, 19_000)
+    (one,) = found(FIRST, said("", 1000, 1500, late=9000), said("请讲", 9000, 9500), until=60_000)
+    assert one.anchor_ms == 9000
+
+
 def test_a_deadline_may_follow_something_that_was_said() -> None:
     assert found(RISK, said("您好", 1000, 2000), until=120_000) == []
     (one,) = found(RISK, said("给您推荐理财", 1000, 2000), until=120_000)
