@@ -178,6 +178,8 @@ class Voice(Struct, frozen=True, kw_only=True, tag=True):
     """Share of its speech that is voiced, 0 to 1."""
     paused: float
     """Share of its length in which nobody speaks, 0 to 1."""
+    timbre: tuple[float, ...] = ()
+    """The shape of its spectrum, as ``streams.voice.timbre`` has it; empty where there is no speech."""
 
     @property
     def media_ms(self) -> int:

@@ -71,6 +71,31 @@ def _cosines() -> Floats:
 
 _COSINES: Final = _cosines()
 
+SHAPES: Final = 6
+_EDGES: Final = 700 * (np.geomspace(1 + 150 / 700, 1 + 3_400 / 700, 16) - 1)
+"""Hertz, on the mel scale: what a telephone lets through, in 14 bands."""
+
+
+def _bands() -> Floats:
+    """From a frame's magnitudes to the bands between ``_EDGES``, triangles, shape (bins, bands)."""
+    hertz = np.arange(_SPECTRUM // 2 + 1) * RATE / _SPECTRUM
+    low, top, high = _EDGES[:-2], _EDGES[1:-1], _EDGES[2:]
+    rising = (hertz[:, None] - low) / (top - low)
+    falling = (high - hertz[:, None]) / (high - top)
+    triangles: Floats = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    return triangles
+
+
+def _waves() -> Floats:
+    """Cosines over the bands, shape (bands, SHAPES), without the constant one."""
+    bands = len(_EDGES) - 2
+    places = (np.arange(bands) + 0.5) / bands
+    waves: Floats = (np.cos(np.pi * np.outer(places, np.arange(1, SHAPES + 1))) / bands).astype(np.float32)
+    return waves
+
+
+_BANDS, _WAVES = _bands(), _waves()
+
 
 @dataclass(frozen=True)
 class Sound:
@@ -82,6 +107,7 @@ class Sound:
     pitch_spread: float | None = None
     voiced: float = 0.0
     paused: float = 0.0
+    timbre: tuple[float, ...] = ()
 
 
 def voice(utterance: Utterance) -> Voice:
@@ -99,6 +125,7 @@ def voice(utterance: Utterance) -> Voice:
         pitch_spread=sound.pitch_spread,
         voiced=sound.voiced,
         paused=sound.paused,
+        timbre=sound.timbre,
     )
 
 
@@ -119,7 +146,10 @@ def measured(pcm: Samples) -> Sound:
     width = max(1, min(len(power), round(_PEAK / hop)))
     sums = np.cumsum(np.concatenate([[0.0], power]))
     peak = float((sums[width:] - sums[:-width]).max()) / width
-    periods, strengths = _periods(frames[spoken] * _WINDOW)
+    magnitudes = np.abs(np.fft.rfft(frames[spoken] * _WINDOW, _SPECTRUM, axis=1)).astype(
+        np.float32, copy=False
+    )
+    periods, strengths = _periods(magnitudes[:, _FIRST : _LAST + 1])
     pitches = RATE / periods[strengths > _VOICED]
     enough = len(pitches) >= _LEAST_VOICED
     low, middle, high = np.quantile(pitches, (0.25, 0.5, 0.75)).tolist() if enough else (0.0, 0.0, 0.0)
@@ -130,13 +160,24 @@ def measured(pcm: Samples) -> Sound:
         pitch_spread=round(12 * float(np.log2(high / low)), 2) if enough else None,
         voiced=round(len(pitches) / len(spoken), 3),
         paused=round(1 - float(within.mean()), 3),
+        timbre=timbre(magnitudes),
     )
 
 
-def _periods(frames: Floats) -> tuple[Floats, Floats]:
-    """Of each windowed frame: its period in lags, and how much of it repeats so, 0 to about 1."""
-    spectra = np.fft.rfft(frames, _SPECTRUM, axis=1)[:, _FIRST : _LAST + 1]
-    magnitudes = np.abs(spectra).astype(np.float32, copy=False)
+def timbre(magnitudes: Floats) -> tuple[float, ...]:
+    """The shape of the spectrum: ``SHAPES`` means over the frames, then as many standard deviations.
+
+    The first coefficient tells how steeply the spectrum falls (a raised voice is bright), the others
+    finer differences; the loudness is in none of them. Decibels.
+    """
+    bands = 20 * np.log10(magnitudes @ _BANDS + 1e-6)
+    shapes = bands @ _WAVES
+    values = np.concatenate([shapes.mean(axis=0), shapes.std(axis=0)])
+    return tuple(np.round(values.astype(float), 2).tolist())
+
+
+def _periods(magnitudes: Floats) -> tuple[Floats, Floats]:
+    """Of each frame's magnitudes from ``_FIRST`` on: its period, how much of it repeats so, 0 to about 1."""
     repeats = magnitudes @ _COSINES / (magnitudes.sum(axis=1, keepdims=True) + np.float32(1e-9))
     judged = np.minimum(repeats[:, 1:-1], 1) - _COST
     # Nearly all frames of an utterance are within an octave around their median: the others are found again.

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from streams.events import SAMPLE_RATE, Utterance
 from streams.testing import silence, speak, telephone, tone
-from streams.voice import SILENT_DB, measured, voice
+from streams.voice import SHAPES, SILENT_DB, measured, voice
 
 NOISE = np.random.default_rng(7)
 
@@ -95,11 +95,20 @@ def test_the_event_bears_the_names_and_times_of_its_utterance():
     assert event.pitch_hz == pytest.approx(220, rel=0.02)
 
 
+def test_a_brighter_voice_has_another_timbre_and_loudness_is_not_in_it():
+    dull, bright = speak(2000, 150, formants=(350, 900)), speak(2000, 150, formants=(900, 2600))
+    assert measured(dull).timbre[0] > measured(bright).timbre[0] + 2
+    assert measured(dull // 4).timbre[0] == pytest.approx(measured(dull).timbre[0], abs=0.5)
+    assert measured(silence(2000)).timbre == ()
+
+
 def plausible(sound):
     assert SILENT_DB <= sound.level_db <= 0.1
     assert SILENT_DB <= sound.peak_db <= 0.1
     assert 0 <= sound.voiced <= 1
     assert 0 <= sound.paused <= 1
+    assert all(map(math.isfinite, sound.timbre))
+    assert len(sound.timbre) in (0, 2 * SHAPES)
     assert (sound.pitch_hz is None) == (sound.pitch_spread is None)
     if sound.pitch_hz is not None:
         assert 70 <= sound.pitch_hz <= 420
