@@ -22,6 +22,7 @@ from prometheus_client import Counter
 
 from app.errors import PackRefused, StoreError
 from app.store.times import now, written
+from detectors.emotion import EmotionDetector, Head
 from detectors.panel import Panel
 from detectors.rules import DEFAULT_PACK, Pack, PackError, Problem
 from detectors.rules.loader import pack_files, parse_packs, read_packs
@@ -60,8 +61,8 @@ class Read(NamedTuple):
 class RuleBook:
     """Holds the pack for new calls; for one event loop.
 
-    ``record`` and ``on_loaded`` (told when other rules are in force) are set by whoever puts the service
-    together.
+    ``record``, ``on_loaded`` (told when other rules are in force) and ``head`` (a learned judge of voices)
+    are set by whoever puts the service together.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class RuleBook:
         """The last that was refused, until the files are in order again."""
         self.loaded_at = written(clock())
         self.record: Record | None = None
+        self.head: Head | None = None
         self.on_loaded: Callable[[], Awaitable[object]] | None = None
         self._paths = tuple(paths)
         self._clock = clock
@@ -103,7 +105,7 @@ class RuleBook:
 
     def panel(self, call: CallInfo) -> Panel:
         """The detectors of a new call, under the rules in force now."""
-        panel = Panel(call, self.pack)
+        panel = Panel(call, self.pack, EmotionDetector(call, self.head))
         self._panels.add(panel)
         return panel
 

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from msgspec import Struct, structs
 
 from detectors.base import Detector
+from detectors.emotion import EmotionDetector
 from detectors.panel import Panel
 from detectors.rules.loader import AROUND, LEAVES
 from detectors.rules.model import Pack, Rule
@@ -116,7 +117,9 @@ def drive(detector: Detector, events: Iterable[CallEvent]) -> Iterator[Finding]:
 def replay(pack: Pack, stored: StoredCall) -> list[Hit]:
     """What the pack finds in a call, in order of media time."""
     found: dict[tuple[str, Channel, int], Detection] = {}
-    for finding in drive(Panel(stored.call, pack), stored.events()):
+    # Of a stored call nobody knows how it sounded: feelings are those of its words.
+    panel = Panel(stored.call, pack, EmotionDetector(stored.call))
+    for finding in drive(panel, stored.events()):
         if isinstance(finding, Detection):
             key = (finding.rule_id, finding.role, finding.anchor_ms)
             if finding.withdrawn:

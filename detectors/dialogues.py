@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from detectors.emotion import EmotionDetector
 from detectors.panel import Panel
 from detectors.rules.model import Pack, TestCase
 from streams.events import (
@@ -91,7 +92,7 @@ def play(pack: Pack, case: TestCase) -> list[Detection]:
     events.append(CallEnded(call_id="test", media_ms=max(ends, clock)))
     # Edges in order of media time, transcripts a little after them, as on a call.
     events.sort(key=lambda e: e.media_ms + (_HANGOVER_MS if isinstance(e, Transcript) else 0))
-    panel = Panel(call, pack)
+    panel = Panel(call, pack, EmotionDetector(call))
     found: list[Finding] = []
     for event in events:
         wake = panel.wake_at()

@@ -45,6 +45,7 @@ _SHORT_MS, _SHORT_TEXT = 1_000, 2
 """An utterance as short as either, without a word of feeling, tells nothing: 嗯, 对, 好."""
 _STEADY_MS: Final = 1_200
 """The sounds of a shorter utterance count for less."""
+_RAISED_VOICE: Final = 3.0
 _BELIEVED: Final = 0.65
 """How far the voice alone is believed."""
 
@@ -218,7 +219,8 @@ def _joined(said: Words, heard: tuple[Feeling, float] | None) -> tuple[Feeling, 
     polite = said.feeling == "pleased" and said.level < level and feeling in UNPLEASANT
     if said.level >= CALM and not polite:
         # Displeased words in a raised voice are angry ones.
-        return ("angry" if said.feeling == "displeased" and both >= 7 else said.feeling), both
+        is_angry = said.feeling == "displeased" and level >= _RAISED_VOICE and both >= 7
+        return ("angry" if is_angry else said.feeling), both
     if polite:
         both = _BELIEVED * level
     return feeling, both

@@ -7,26 +7,38 @@ from collections.abc import Sequence
 import msgspec
 
 from detectors.base import Detector
+from detectors.emotion import EmotionDetector
 from detectors.rules.engine import RuleDetector
 from detectors.rules.model import Pack
-from streams.events import CallEnded, CallEvent, CallInfo, CallUpdated, Finding, RuleCard
+from streams.events import CallEnded, CallEvent, CallInfo, CallUpdated, Emotion, Finding, RuleCard
 
 
 class Panel:
-    """Hands every event to every detector, in a fixed order, and merges when they want to be woken."""
+    """Hands every event to every detector, in a fixed order, and merges when they want to be woken.
 
-    def __init__(self, call: CallInfo, pack: Pack) -> None:
+    What ``emotion`` finds is an event for the rules, told before the utterance that it was found in: a rule
+    about both meets the feeling with which the words were said.
+    """
+
+    def __init__(self, call: CallInfo, pack: Pack, emotion: EmotionDetector | None = None) -> None:
         self.call = call
         self.pack = pack
         self._rules = RuleDetector(call, pack)
-        self._detectors: Sequence[Detector] = (self._rules,)
+        self._emotion = emotion
+        self._detectors: Sequence[Detector] = (self._rules,) if emotion is None else (emotion, self._rules)
         self._ended = False
 
-    def on_event(self, event: CallEvent) -> list[Finding]:
+    def on_event(self, event: CallEvent | Emotion) -> list[Finding]:
         """What the event makes the detectors say. Final transcripts may still come after ``CallEnded``."""
         if isinstance(event, CallUpdated):
             self.call = event.call
-        found = [d for detector in self._detectors for d in detector.on_event(event)]
+        found: list[Finding] = []
+        if self._emotion is not None and not isinstance(event, Emotion):
+            for felt in self._emotion.on_event(event):
+                found.append(felt)
+                if isinstance(felt, Emotion):
+                    found += self._rules.on_event(felt)
+        found += self._rules.on_event(event)
         if isinstance(event, CallEnded):
             self._ended = True
         return found
