@@ -14,7 +14,7 @@ import re2
 from msgspec import Struct
 
 from detectors.rules.form import Form
-from detectors.rules.model import Book, Condition, Found, Scene, Turn
+from detectors.rules.model import Book, Condition, Found, Scene, Turn, quiet
 from streams.events import CallInfo
 
 NAMES: Final = ("attribute",)
@@ -106,7 +106,7 @@ def _pattern(form: Form) -> str | None:
     if source is None:
         return None
     try:
-        re2.compile(source)
+        re2.compile(source, quiet())
     except re2.error as error:
         reason = error.args[0] if error.args else error
         if isinstance(reason, bytes):

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final, NamedTuple, cast, get_args
 
+import re2
 from msgspec.structs import replace
 
 from detectors.rules import (
@@ -42,6 +43,7 @@ from detectors.rules.case_form import cases
 from detectors.rules.form import Form, PackError, Problem, compose, nearest
 from detectors.rules.lexicon import Lexicon
 from detectors.rules.model import (
+    PATTERN_MEMORY,
     Action,
     Book,
     Condition,
@@ -198,6 +200,11 @@ def parse_packs(sources: Sequence[Source], problems: Collection[Problem] = ()) -
         problems += root.problems
     if problems:
         raise PackError(problems)
+    try:
+        patterns = Patterns(list(book.patterns))
+    except re2.error:
+        message = f"expected patterns that fit into {PATTERN_MEMORY >> 20} MB together, came larger ones"
+        raise PackError([Problem(sources[0].file, 1, 1, message)]) from None
     digest = hashlib.sha256("".join(part.version for part in parts).encode()).hexdigest()[:8]
     return Pack(
         id=",".join(part.id for part in parts),
@@ -208,7 +215,7 @@ def parse_packs(sources: Sequence[Source], problems: Collection[Problem] = ()) -
         parts=tuple(parts),
         rules=tuple(rules),
         lexicon=Lexicon(book.phrases),
-        patterns=Patterns(list(book.patterns)),
+        patterns=patterns,
         scripts=tuple(scripts),
     )
 

@@ -24,6 +24,8 @@ Mode = Literal["live", "shadow", "off"]
 Action = Literal["alert", "marker", "hint", "webhook", "coach"]
 
 HOT_WORDS: Final = 24
+PATTERN_MEMORY: Final = 256 << 20
+"""Bytes that all patterns of a pack may take together; RE2 then forgets what it can find out again."""
 _SEVERITIES: Final = ("critical", "warning", "info")
 _QUESTION: Final = ("吗", "么", "呢")
 
@@ -114,7 +116,10 @@ def instant(call_id: str, media_ms: int) -> Turn:
 
 
 class Patterns:
-    """All regular expressions of a pack; which of them occur is found in one pass."""
+    """All regular expressions of a pack; which of them occur is found in one pass.
+
+    Raises ``re2.error`` when together they need more than ``PATTERN_MEMORY``.
+    """
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self.compiled = [re2.compile(p) for p in patterns]
@@ -131,8 +136,15 @@ class Patterns:
 
 
 def _options() -> re2.Options:
+    options = quiet()
+    options.max_mem = PATTERN_MEMORY
+    return options
+
+
+def quiet() -> re2.Options:
+    """Errors are raised, and not printed to standard error as well."""
     options = re2.Options()
-    options.max_mem = 256 << 20
+    options.log_errors = False
     return options
 
 

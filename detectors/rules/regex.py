@@ -10,7 +10,7 @@ from msgspec import Struct
 from detectors.mandarin import FILLERS, LONG_FILLERS, fold_pattern
 from detectors.rules.clues import Clues
 from detectors.rules.form import Form
-from detectors.rules.model import Book, Condition, Found, Scene, Turn
+from detectors.rules.model import Book, Condition, Found, Scene, Turn, quiet
 from detectors.scope import is_denied, is_warning
 
 NAMES: Final = ("regex",)
@@ -78,7 +78,7 @@ def _patterns(form: Form, book: Book) -> tuple[int, ...]:
             continue
         pattern = fold_pattern(source)
         try:
-            compiled = re2.compile(pattern)
+            compiled = re2.compile(pattern, quiet())
         except re2.error as error:
             reason = error.args[0] if error.args else error
             if isinstance(reason, bytes):

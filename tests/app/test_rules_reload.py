@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from app.build import build
 from app.errors import PackRefused, StoreError
 from app.rulebook import FILES, RuleBook
-from streams.events import CallEnded, CallInfo, Detection, Transcript
+from app.settings import Settings
+from streams.events import CallEnded, CallInfo, Detection, Health, Published, Transcript
+from streams.testing import ScriptedTranscriber
 from tests.app.store_support import RULES, alert, house, started
 
 OTHER = RULES.replace('"1"', '"2"').replace("保本保息", "稳赚不赔")
@@ -233,6 +236,36 @@ async def test_rules_come_into_force_also_while_the_database_is_away(book: RuleB
     put(file, OTHER)
     assert await book.reload(FILES) == "loaded"
     assert book.pack.version.startswith("2+")
+
+
+# ── in the service ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_service_gives_new_calls_the_new_rules_and_tells_browsers_of_them(
+    tmp_path: Path, file: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, rules=file, rules_poll_s=0, keep_audio=False, _env_file=None)  # type: ignore[call-arg]
+    told: list[Published] = []
+    service = build(
+        settings, lambda *_: None, transcriber=ScriptedTranscriber(lambda _: ""), on_published=told.append
+    )
+    async with service.running():
+        before = service.rules.pack.version
+        service.runner.open(CallInfo(call_id="old"), paced=False)
+        put(file, OTHER)
+        assert await service.rules.reload("admin", "10.0.0.1") == "loaded"
+        after = service.rules.pack.version
+        service.runner.open(CallInfo(call_id="new"), paced=False)
+        assert service.rules.in_use() == {before: 1, after: 1}
+        assert service.health().rules == after
+        (health,) = [event.health for event in told if event.type == "health"]
+        assert isinstance(health, Health)
+        assert (health.rules, health.calls) == (after, 1)
+        (entry,) = service.store.audit.about(after)
+        assert (entry.username, entry.action, entry.address) == ("admin", "rules.loaded", "10.0.0.1")
+        for call_id in ("old", "new"):
+            await service.runner.close(call_id, "hangup")
+        assert service.rules.in_use() == {}
 
 
 # ── over HTTP ─────────────────────────────────────────────────────────────────────────────────────
