@@ -43,7 +43,7 @@ def calls(
 
 @router.get("/api/calls/{call_id}")
 def call(call_id: str, request: Request, person: Overseer) -> Response:
-    """One call: what was said (where anything was), alerts, markers. Reading it is written down."""
+    """One call: what was said (where anything was), alerts, markers, feelings. Reading it is written down."""
     store: Store = request.app.state.store
     outlet: LocalOutlet = request.app.state.outlet
     found = store.calls.file(call_id)
@@ -57,5 +57,6 @@ def call(call_id: str, request: Request, person: Overseer) -> Response:
             utterances=[views.spoken(row) for row in found.utterances if row.text],
             alerts=[views.alert_view(row, found.call) for row in found.alerts],
             markers=[views.marker(row) for row in found.markers],
+            emotions=[views.emotion(row) for row in found.emotions],
         )
     )

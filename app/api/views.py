@@ -11,8 +11,8 @@ from msgspec import Struct, structs
 
 from app.store.calls import Counts
 from app.store.rules import Tally
-from app.store.tables import AlertRow, CallRow, MarkerRow, UtteranceRow
-from streams.events import Alert, CallInfo, Channel, Health, Marker, Speaking, Text
+from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, UtteranceRow
+from streams.events import Alert, CallInfo, Channel, Emotion, Health, Marker, Speaking, Text
 
 
 class AlertCounts(Struct, frozen=True, kw_only=True):
@@ -69,6 +69,7 @@ class CallDetail(Struct, frozen=True, kw_only=True):
     utterances: list[SpokenText]
     alerts: list[AlertView]
     markers: list[Marker]
+    emotions: list[Emotion]
 
 
 class RuleCounts(Struct, frozen=True, kw_only=True):
@@ -185,6 +186,10 @@ def spoken(row: UtteranceRow) -> SpokenText:
 
 def marker(row: MarkerRow) -> Marker:
     return msgspec.json.decode(row.body, type=Marker)
+
+
+def emotion(row: EmotionRow) -> Emotion:
+    return msgspec.json.decode(row.body, type=Emotion)
 
 
 def _fields(value: Struct) -> dict[str, Any]:

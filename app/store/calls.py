@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.store.log import head_of
-from app.store.tables import AlertRow, CallRow, MarkerRow, UtteranceRow
+from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, UtteranceRow
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -39,6 +39,7 @@ class CallFile(NamedTuple):
     utterances: Sequence[UtteranceRow]
     alerts: Sequence[AlertRow]
     markers: Sequence[MarkerRow]
+    emotions: Sequence[EmotionRow]
 
 
 class Page(NamedTuple):
@@ -85,7 +86,7 @@ class Calls:
         return Page(calls, counts, calls[-1].cursor if more else None)
 
     def file(self, call_id: str) -> CallFile | None:
-        """One call, its utterances and markers in order of media time, its alerts in order of raising."""
+        """One call, what happened in order of media time, its alerts in order of raising."""
         with self._store.reading() as session:
             call = session.get(CallRow, call_id)
             if call is None:
@@ -106,6 +107,11 @@ class Calls:
                     select(MarkerRow)
                     .where(MarkerRow.call_id == call_id)
                     .order_by(MarkerRow.media_start_ms, MarkerRow.cursor)
+                ).all(),
+                session.scalars(
+                    select(EmotionRow)
+                    .where(EmotionRow.call_id == call_id)
+                    .order_by(EmotionRow.media_start_ms, EmotionRow.cursor)
                 ).all(),
             )
 

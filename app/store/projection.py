@@ -15,13 +15,24 @@ from msgspec import Struct, structs
 from sqlalchemy import insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.store.tables import AlertRow, Base, CallRow, EventRow, HintRow, MarkerRow, ShadowHitRow, UtteranceRow
+from app.store.tables import (
+    AlertRow,
+    Base,
+    CallRow,
+    EmotionRow,
+    EventRow,
+    HintRow,
+    MarkerRow,
+    ShadowHitRow,
+    UtteranceRow,
+)
 from streams.events import (
     Alert,
     CallEnded,
     CallInfo,
     CallStarted,
     CallUpdated,
+    Emotion,
     EventType,
     Gap,
     Health,
@@ -49,7 +60,9 @@ def is_stored(event: OutletEvent) -> bool:
     """Whether an event leaves a trace in the store; the others are told and gone."""
     if isinstance(event, Transcript):
         return event.final
-    return isinstance(event, CallStarted | CallUpdated | CallEnded | Gap | Alert | Marker | Hint | ShadowHit)
+    return isinstance(
+        event, CallStarted | CallUpdated | CallEnded | Gap | Alert | Marker | Hint | Emotion | ShadowHit
+    )
 
 
 class Projection:
@@ -64,18 +77,21 @@ class Projection:
         self._alerts: dict[str, AlertRow] = {}
         self._markers: dict[str, MarkerRow] = {}
         self._hints: dict[str, HintRow] = {}
+        self._emotions: dict[str, EmotionRow] = {}
         self._shadow_hits: dict[str, ShadowHitRow] = {}
         self._parts: list[Base] = []
         """New rows that belong to calls; the calls have to be there before them."""
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
-        """Fetch what the store knows of everything these events name: six queries at most."""
+        """Fetch what the store knows of everything these events name: seven queries at most."""
         ids: dict[type, set[str]] = defaultdict(set)
         for event in events:
             match event:
                 case Transcript(final=True):
                     ids[Transcript].add(event.utterance_id)
+                case Emotion():
+                    ids[Emotion].add(event.utterance_id)
                 case Alert() | Marker() | Hint() | ShadowHit():
                     ids[type(event)].add(event.id)
             if is_stored(event) and not isinstance(event, Health):
@@ -85,6 +101,7 @@ class Projection:
         self._alerts = self._fetch(AlertRow.alert_id, AlertRow, ids[Alert])
         self._markers = self._fetch(MarkerRow.marker_id, MarkerRow, ids[Marker])
         self._hints = self._fetch(HintRow.hint_id, HintRow, ids[Hint])
+        self._emotions = self._fetch(EmotionRow.utterance_id, EmotionRow, ids[Emotion])
         self._shadow_hits = self._fetch(ShadowHitRow.hit_id, ShadowHitRow, ids[ShadowHit])
 
     def apply(self, event: OutletEvent, at: str) -> Sequence[Stored]:
@@ -107,6 +124,8 @@ class Projection:
                 self._marked(event, at)
             case Hint():
                 self._hinted(event, at)
+            case Emotion():
+                self._felt(event, at)
             case ShadowHit():
                 self._tried(event, at)
             case _:
@@ -168,7 +187,7 @@ class Projection:
         row.ended_at = row.ended_at or at
 
     def _call(
-        self, event: CallEnded | Gap | Transcript | Alert | Marker | Hint | ShadowHit, at: str
+        self, event: CallEnded | Gap | Transcript | Alert | Marker | Hint | Emotion | ShadowHit, at: str
     ) -> CallRow:
         """The call's row. One that was never announced is opened: its alerts are not to be lost."""
         row = self._calls.get(event.call_id)
@@ -241,6 +260,17 @@ class Projection:
             row = HintRow(hint_id=event.id, call_id=event.call_id, cursor=cursor)
             self._hints[event.id] = self._add(row)
         row.body = body
+
+    def _felt(self, event: Emotion, at: str) -> None:
+        self._call(event, at)
+        row, body = self._emotions.get(event.utterance_id), _json(event)
+        if row is not None and row.body == body:
+            return
+        cursor = self._publish("emotion.updated", event.call_id, at, event.media_ms, emotion=event)
+        if row is None:
+            row = EmotionRow(utterance_id=event.utterance_id, call_id=event.call_id, cursor=cursor)
+            self._emotions[event.utterance_id] = self._add(row)
+        row.media_start_ms, row.body = event.media_start_ms, body
 
     def _tried(self, event: ShadowHit, at: str) -> None:
         """Kept to be counted; nobody is told."""

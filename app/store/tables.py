@@ -129,6 +129,19 @@ class HintRow(Base):
     body: Mapped[str]
 
 
+class EmotionRow(Base):
+    """How its speaker felt in an utterance."""
+
+    __tablename__ = "emotions"
+    __table_args__ = (Index(None, "call_id", "media_start_ms"),)
+
+    utterance_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    media_start_ms: Mapped[int]
+    body: Mapped[str]
+
+
 class ShadowHitRow(Base):
     """What a rule on trial found. No browser is told, so no event of the log made it."""
 

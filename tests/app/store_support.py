@@ -22,6 +22,7 @@ from streams.events import (
     CallEnded,
     CallInfo,
     CallStarted,
+    Emotion,
     Evidence,
     Latency,
     Marker,
@@ -95,6 +96,22 @@ def marker(number: int = 1, call_id: str = "c1") -> Marker:
         media_start_ms=number * 1000,
         media_end_ms=number * 1000 + 500,
     )
+
+
+def emotion(start_ms: int = 0, call_id: str = "c1", **changes: Any) -> Emotion:
+    content: dict[str, Any] = {
+        "call_id": call_id,
+        "role": "customer",
+        "utterance_id": f"{call_id}:customer:{start_ms}",
+        "media_start_ms": start_ms,
+        "media_end_ms": start_ms + 800,
+        "feeling": "angry",
+        "level": 7.5,
+        "trend": 1.5,
+        "voice": None,
+        "words": 7.5,
+    }
+    return Emotion(**(content | changes))
 
 
 def open_store(folder: Path) -> Store:

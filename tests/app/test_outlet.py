@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from app.subscription import Subscription
 from streams.events import (
     CallInfo,
     CallUpdated,
+    Emotion,
     Evidence,
     Gap,
     Health,
@@ -35,7 +37,7 @@ from streams.events import (
     SpeechStarted,
     SpeechStopped,
 )
-from tests.app.store_support import EVENTS_KEPT, alert, ended, marker, open_store, said, started
+from tests.app.store_support import EVENTS_KEPT, alert, emotion, ended, marker, open_store, said, started
 
 
 @pytest.fixture
@@ -79,6 +81,7 @@ async def test_every_kind_of_event_is_told_in_its_own_words(outlet: LocalOutlet)
             Hint(
                 id="h1", call_id="c1", rule_id="redline.guarantee", text={"zh": "请说明风险"}, media_ms=1500
             ),
+            emotion(),
             Health(step=0, name="all", calls=1),
             ended(),
         ]
@@ -92,10 +95,11 @@ async def test_every_kind_of_event_is_told_in_its_own_words(outlet: LocalOutlet)
         "alert.raised",
         "marker.added",
         "hint.shown",
+        "emotion.updated",
         "health",
         "call.ended",
     ]
-    assert [event.cursor for event in published] == [1, 1, 1, 1, 2, 3, 4, 5, 5, 6]
+    assert [event.cursor for event in published] == [1, 1, 1, 1, 2, 3, 4, 5, 6, 6, 7]
     assert [Speaking(agent=True), Speaking()] == [
         event.speaking for event in published if event.type == "call.updated"
     ]
@@ -111,6 +115,23 @@ async def test_the_call_keeps_its_gaps_its_last_words_and_its_length(
     call = store.calls.file("c1").call  # type: ignore[union-attr]
     assert (call.gap_ms, call.state, call.media_ms) == (80, "ended", 9000)
     assert "第二句" in call.last_text  # type: ignore[operator]
+
+
+async def test_how_a_speaker_felt_is_told_once_and_kept_with_the_call(
+    outlet: LocalOutlet, store: Store
+) -> None:
+    first, second = emotion(), emotion(4000, feeling="calm", level=1.0)
+    assert types(await outlet.append([started(), second, first])) == [
+        "call.started",
+        "emotion.updated",
+        "emotion.updated",
+    ]
+    assert await outlet.append([first, second]) == []
+    [changed] = await outlet.append([emotion(level=9.0)])
+    assert (changed.type, changed.media_ms) == ("emotion.updated", 800)
+    assert changed.emotion == emotion(level=9.0)
+    kept = store.calls.file("c1").emotions  # type: ignore[union-attr]
+    assert [msgspec.json.decode(row.body, type=Emotion) for row in kept] == [emotion(level=9.0), second]
 
 
 async def test_the_same_events_again_tell_nothing(outlet: LocalOutlet) -> None:

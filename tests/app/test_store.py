@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
 from app.errors import StoreError
 from app.store import AccountError, Person, Store
+from app.store.database import MIGRATIONS
 from app.store.sessions import Sessions
 from app.store.tables import Base
 from app.store.times import written
-from tests.app.store_support import PASSWORD, open_store
+from tests.app.store_support import PASSWORD, emotion, open_store
 
 
 @pytest.fixture
@@ -50,6 +53,26 @@ def test_a_database_opened_again_keeps_what_it_holds(tmp_path: Path) -> None:
     second = open_store(tmp_path)
     assert [Person(username="wang", name="王", role="supervisor")] == second.users.list()
     second.close()
+
+
+def test_a_database_from_before_there_were_feelings_keeps_them_from_now_on(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    engine = sqlalchemy.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.exec_driver_sql(
+            "INSERT INTO calls VALUES ('c1', 1, 'ended', NULL, NULL, '{}', '', NULL, NULL, 9, 0, NULL)"
+        )
+    engine.dispose()
+    store = Store.open(url)
+    assert store.calls.file("c1").emotions == []  # type: ignore[union-attr]
+    store.log.append([(emotion(), "2026-03-01T08:30:00.125Z")])
+    [row] = store.calls.file("c1").emotions  # type: ignore[union-attr]
+    assert (row.utterance_id, row.media_start_ms) == ("c1:customer:0", 0)
+    store.close()
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path, store: Store) -> None:
