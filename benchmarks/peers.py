@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app import settings as settings_
-from app.build import bias, rules
+from app.build import rules
 from app.demo import truth
 from app.demo.show import percentile
 from benchmarks import plots, whisper_live
@@ -45,6 +45,7 @@ from benchmarks.plain_whisper import PlainWhisper
 from benchmarks.played import Audio, Heard, Listen, audio, lines, score
 from benchmarks.rig import Load, ahead
 from detectors.rules.model import Pack
+from streams.bias import bias
 from streams.events import CallInfo
 
 Row = dict[str, Any]
@@ -209,7 +210,7 @@ def main() -> None:
     if not console.is_terminal:
         console = Console(width=160)
     pack = rules(settings_.load().rules)
-    words = bias(pack)(CallInfo(call_id="peer"))
+    words = bias(CallInfo(call_id="peer"), pack.hot_words())
     engines = given.engines.split(",")
     if unknown := {e.removesuffix("+prompt") for e in engines} - {"duting", *RUNS}:
         raise SystemExit(f"unknown engines {sorted(unknown)}; known: duting, {', '.join(RUNS)}")
