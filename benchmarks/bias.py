@@ -36,7 +36,7 @@ from benchmarks.normalise import comparable
 from benchmarks.speech import Clip, read_manifest, some
 from detectors.panel import Panel
 from detectors.rules import Pack
-from streams.events import CallInfo, Channel, Transcript
+from streams.events import CallInfo, Channel, Detection, Transcript
 from streams.transcribe import WhisperTranscriber
 
 AT_ONCE = 4
@@ -149,7 +149,8 @@ def fired(text: str, pack: Pack) -> list[str]:
             text=text,
             final=True,
         )
-        found += [d.rule_id for d in Panel(CallInfo(call_id="other"), pack).on_event(spoken)]
+        raised = Panel(CallInfo(call_id="other"), pack).on_event(spoken)
+        found += [d.rule_id for d in raised if isinstance(d, Detection)]
     return found
 
 

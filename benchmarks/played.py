@@ -220,7 +220,7 @@ def _found(call_id: str, reads: list[Read], pack: Pack) -> list[Detection]:
             final=True,
         )
         out += panel.on_event(transcript)
-    return [d for d in out if not d.withdrawn]
+    return [d for d in out if isinstance(d, Detection) and not d.withdrawn]
 
 
 def _lies_in(found: Detection, want: truth.Expected, slack_s: float) -> bool:

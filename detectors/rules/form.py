@@ -167,6 +167,18 @@ class Form:
         texts = {language: inner.text(f"{what}.{language}") for language, inner in fields.items()}
         return {language: text for language, text in texts.items() if text is not None}
 
+    def pairs(self, what: str) -> dict[str, str]:
+        """Texts by names that are the author's own."""
+        if not isinstance(self.node, yaml.MappingNode):
+            self.problem(f"expected {what} as a mapping, came {self.came()}")
+            return {}
+        found: dict[str, str] = {}
+        for key_node, value_node in self.node.value:
+            key, value = self._child(key_node).text(f"a name in {what}"), self._child(value_node).text(what)
+            if key is not None and value is not None:
+                found[key] = value
+        return found
+
 
 def compose(file: str, text: str) -> Form:
     """The document's root. Raises ``PackError`` when it is not YAML, is empty or grows without bound."""

@@ -14,7 +14,18 @@ from msgspec import Struct
 from detectors.mandarin import Normal, normalise
 from detectors.rules.clues import NEVER, Clues, Index
 from detectors.rules.lexicon import Hit, Lexicon
-from streams.events import CallEvent, CallInfo, Channel, Emotion, Match, RuleCard, Severity, Step, Transcript
+from streams.events import (
+    CallEvent,
+    CallInfo,
+    Channel,
+    Emotion,
+    Feeling,
+    Match,
+    RuleCard,
+    Severity,
+    Step,
+    Transcript,
+)
 
 if TYPE_CHECKING:
     from detectors.rules.script import Script
@@ -253,16 +264,27 @@ class Book:
         return self.patterns.setdefault(pattern, len(self.patterns))
 
 
-class TestTurn(Struct, frozen=True):
+class TestTurn(Struct, frozen=True, kw_only=True):
+    """Something that happens in a dialogue: words, or a signal of the telephony at ``start_ms``."""
+
     __test__ = False
-    role: Channel
-    text: str
+    role: Channel = "unknown"
+    text: str = ""
     start_ms: int | None = None
     end_ms: int | None = None
+    feeling: Feeling | None = None
+    """How the speaker feels when it has been said."""
+    level: float = 7.0
+    """Of the feeling, 0 to 10."""
+    trend: float = 0.0
+    loudness_db: float | None = None
+    """How loud it is said, relative to full scale."""
+    hold: bool | None = None
+    """The customer is put on hold, or taken back; nothing is said."""
 
 
-class TestCase(Struct, frozen=True):
-    """A dialogue and what it must raise. ``expect`` holds every rule; ``misses`` one that must not fire."""
+class TestCase(Struct, frozen=True, kw_only=True):
+    """A dialogue and what it must raise. ``expect`` holds everything; ``misses`` one that must not fire."""
 
     __test__ = False
     name: str
@@ -272,6 +294,9 @@ class TestCase(Struct, frozen=True):
     hits: str | None = None
     misses: str | None = None
     ends_ms: int | None = None
+    call: CallInfo | None = None
+    """What the telephony knows."""
+    hung_up_by: Channel | None = None
 
 
 class Effective(Struct, frozen=True, kw_only=True):

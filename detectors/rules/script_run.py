@@ -310,7 +310,7 @@ class ScriptRun:
         out: list[Finding] = []
         for node in script.nodes:
             own, fault = self._state.nodes[node.id], Standing(script, self._state).fault(node)
-            if fault is not None and node.required and own.raised is None:
+            if fault is not None and fault.counts(node) and own.raised is None:
                 detection = self._deviation(node, fault)
                 self._set(node.id, raised=detection)
                 out.append(detection)

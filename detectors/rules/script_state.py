@@ -85,6 +85,10 @@ class Fault(Struct, frozen=True):
     order: bool = False
     """Said before its turn; all other faults are about what was not said in time."""
 
+    def counts(self, node: Node) -> bool:
+        """What is optional may be left out; it may not be said out of order."""
+        return self.order or node.required
+
 
 class Limit(Struct, frozen=True):
     """From when a node's time runs, and until when."""
@@ -236,7 +240,7 @@ class Standing:
         own, fault, limit = self.own(node.id), self.fault(node), self.limit(node)
         state: StepState
         if own.said is not None:
-            wrong = fault if node.required else None
+            wrong = fault if fault is not None and fault.counts(node) else None
             state = "done" if wrong is None else "out_of_order" if wrong.order else "too_late"
         elif fault is not None:
             state = "missed" if node.required else "skipped"
@@ -259,7 +263,7 @@ class Standing:
         judged = [
             (node.weight, _WORTH[step.state])
             for node, step in zip(self.script.nodes, steps, strict=True)
-            if node.required and step.state in _WORTH
+            if (node.required or step.state == "out_of_order") and step.state in _WORTH
         ]
         whole = sum(weight for weight, _ in judged)
         return round(100 * sum(weight * share for weight, share in judged) / whole, 1) if whole else None
