@@ -54,7 +54,8 @@ def check_packs(packs: Packs = None) -> None:
 def run_dialogues(
     packs: Packs = None,
     rule: Annotated[
-        list[str] | None, typer.Option("--rule", help="only dialogues of this rule; redline.* for many")
+        list[str] | None,
+        typer.Option("--rule", help="only dialogues of this rule or script; redline.* for many"),
     ] = None,
 ) -> None:
     """Run the test dialogues that packs carry; exit status 1 if one fails."""
@@ -62,7 +63,8 @@ def run_dialogues(
     from detectors.rules.loader import pack_files
 
     whole = _load(packs)  # all together first: what is wrong with them is told before anything runs
-    wanted = {r.id for r in whole.rules if not rule or any(fnmatchcase(r.id, one) for one in rule)}
+    tested = (*whole.rules, *whole.scripts)
+    wanted = {r.id for r in tested if not rule or any(fnmatchcase(r.id, one) for one in rule)}
     if rule and not wanted:
         raise SettingsError(f"no rule is called {' or '.join(rule)}; `duting rules check` names the packs")
     passed = failed = 0
@@ -75,7 +77,8 @@ def run_dialogues(
                 print(_failure(pack.parts[0].file, result))
         passed += sum(result.passed for result in results)
         failed += sum(not result.passed for result in results)
-    untested = sorted(r.id for r in whole.rules if r.id in wanted and not r.tests and r.mode != "off")
+    off = {r.id for r in whole.rules if r.mode == "off"}
+    untested = sorted(r.id for r in tested if r.id in wanted - off and not r.tests)
     if untested:
         print(f"without a dialogue: {', '.join(untested)}", file=sys.stderr)
     print(f"{passed} passed, {failed} failed")

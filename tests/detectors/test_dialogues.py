@@ -75,13 +75,6 @@ def test_a_dialogue_at_a_rule_does_not_speak_of_scripts_nor_the_other_way_round(
     assert of_script[2].unexpected == ("script.bye",)
 
 
-def test_what_was_taken_back_was_not_raised() -> None:
-    rules = RULE + "    when: {phrase: [我要投诉]}\n" + SCRIPT
-    pack = parse_pack(rules + "    tests:\n      - {turns: [{agent: 再见}], ends: 1, expect: []}\n", "t.yaml")
-    (result,) = run_tests(pack)
-    assert result.passed
-
-
 @pytest.mark.parametrize(
     ("turn", "expected"),
     [
