@@ -22,6 +22,7 @@ from streams.events import (
 )
 from streams.listen import Endpointing, Heard, Listener
 from streams.music import Holds
+from streams.pacing import Entry, Pacing
 from streams.vad import Probabilities, Vad, together
 from streams.voice import voice
 
@@ -92,6 +93,9 @@ class LiveCall:
     ``take`` for everything that comes in, ``hear_together`` for what is to be heard of it, ``transcribed``
     for everything the model answers, ``wake`` as time passes. All return what follows from it; nothing is
     sent anywhere from here.
+
+    ``pacing``: of a call that comes faster than speech; it holds back from the detector what is heard before
+    the words around it are there.
     """
 
     ALIVE_MS = 2_000
@@ -103,9 +107,11 @@ class LiveCall:
         detector: CallDetector,
         vad: Callable[[], Vad],
         endpointing: Endpointing | None = None,
+        pacing: Pacing | None = None,
     ) -> None:
         self.info = info
         self.detector = detector
+        self._pacing = pacing
         self.listeners = {
             channel: Listener(info.call_id, channel, vad(), endpointing) for channel in info.channels
         }
@@ -135,7 +141,7 @@ class LiveCall:
         """Finals that the model still owes."""
         return sum(len(line.waiting) for line in self._lines.values())
 
-    def take(self, item: AudioFrame | Gap, arrived_s: float) -> None:
+    def take(self, item: AudioFrame | Gap, arrived_s: float) -> list[Finding]:
         """Take the next piece of a channel; ``hear_together`` then hears it.
 
         ``arrived_s``: clock at which its last sample came in. Raises ``KeyError`` when the call has no such
@@ -143,11 +149,11 @@ class LiveCall:
         """
         if isinstance(item, Gap):
             self.gap_ms += item.duration_ms
-            self.detector.on_event(item)
-            return
+            return self._tell(item)
         self.last_arrival_s = arrived_s
         self.arrivals[item.channel].note(item.media_ms + item.duration_ms, arrived_s)
         self.listeners[item.channel].offer(item)
+        return []
 
     def judged(self, listener: Listener, probabilities: Probabilities) -> list[Heard | Hold]:
         """Take what the judge says of ``listener``'s windows; return what was heard."""
@@ -169,13 +175,15 @@ class LiveCall:
         for item in heard:
             if isinstance(item, Utterance) and item.final:
                 self._lines[item.channel].waiting.append(item.utterance_id)
+                if self._pacing is not None:
+                    self._pacing.cut(item.utterance_id, self.media_ms)
         return heard
 
     def noticed(self, item: Heard | Hold) -> list[Finding]:
         """What the detector says of something heard; of an utterance, how it sounds. Partials say nothing."""
         if not isinstance(item, Utterance):
-            return self.detector.on_event(item)
-        return self.detector.on_event(voice(item)) if item.final else []
+            return self._tell(item)
+        return self._tell(voice(item)) if item.final else []
 
     def signal(self, event: Hold) -> list[Finding]:
         """The telephony tells of a hold."""
@@ -184,10 +192,38 @@ class LiveCall:
 
     def transcribed(self, transcript: Transcript) -> list[tuple[Transcript, list[Finding]]]:
         """Take one final transcript; return those that may now leave, each with what it raised."""
-        return [(t, self.detector.on_event(t)) for t in self._lines[transcript.role].arrived(transcript)]
+        out = []
+        for ready in self._lines[transcript.role].arrived(transcript):
+            before = self._serve(self._pacing.read(ready.utterance_id)) if self._pacing is not None else []
+            out.append((ready, [*before, *self.detector.on_event(ready)]))
+        return out
 
     def wake(self, now_ms: int) -> list[Finding]:
         """Serve every timer that is due at media time ``now_ms``."""
+        if self._pacing is None:
+            return self._wake(now_ms)
+        self._pacing.hold(now_ms, None)
+        return self._serve(self._pacing.due())
+
+    def end(self) -> list[Finding]:
+        """Nothing more will be heard and no words will come: serve what is due at the end."""
+        before = self._serve(self._pacing.rest()) if self._pacing is not None else []
+        return [*before, *self._wake(self.watermark_ms)]
+
+    def _tell(self, event: CallEvent) -> list[Finding]:
+        if self._pacing is None:
+            return self.detector.on_event(event)
+        self._pacing.hold(self.media_ms, event)
+        return self._serve(self._pacing.due())
+
+    def _serve(self, entries: Iterable[Entry]) -> list[Finding]:
+        return [
+            finding
+            for heard_ms, event in entries
+            for finding in (self._wake(heard_ms) if event is None else self.detector.on_event(event))
+        ]
+
+    def _wake(self, now_ms: int) -> list[Finding]:
         now_ms = max(now_ms, self._woken_ms)
         self._woken_ms = now_ms
         out: list[Finding] = []

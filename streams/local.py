@@ -47,6 +47,7 @@ from streams.events import (
 )
 from streams.listen import Endpointing, Heard
 from streams.outbox import Outbox
+from streams.pacing import Pacing
 from streams.recognise import Recogniser
 from streams.telling import Teller
 from streams.transcribe import Prompt, Transcriber
@@ -241,7 +242,8 @@ class LocalRunner:
                 f"no room for another call ({calls} in progress, {reason}); try again in a few seconds",
                 retryable=True,
             )
-        live = LiveCall(info, self._detector(info), self._vad, self._endpointing)
+        pacing = None if paced else Pacing()
+        live = LiveCall(info, self._detector(info), self._vad, self._endpointing, pacing)
         live.last_arrival_s = self._clock()
         drained = asyncio.Event()
         drained.set()
@@ -295,7 +297,7 @@ class LocalRunner:
                 AUDIO.inc(item.duration_ms / 1000)
                 if self._audio is not None:
                     self._audio.frame(item)
-            call.live.take(item, arrived_s)
+            self._teller.tell(call.live, call.live.take(item, arrived_s))
 
     def _hear(self, calls: Sequence[_Open]) -> None:
         for live, heard in hear_together(call.live for call in calls):
@@ -321,6 +323,7 @@ class LocalRunner:
             log.error("call.not_drained", call_id=call_id, owed=call.live.pending)
         if self._calls.get(call_id) is not call:
             return
+        self._teller.tell(call.live, call.live.end())
         ended = CallEnded(call_id=call_id, media_ms=media_ms, reason=reason)
         self._teller.tell(call.live, call.live.detector.on_event(ended))
         if self._audio is not None:

@@ -22,7 +22,7 @@ ARROWS = {
 }
 
 # The core takes values and returns values: no clock, no event loop, no thread, no network.
-PURE = ("audio", "silero", "vad", "listen", "batching", "events", "raising", "voice", "music")
+PURE = ("audio", "silero", "vad", "listen", "batching", "events", "raising", "voice", "music", "pacing")
 IMPURE_MODULES = ("asyncio", "time", "threading", "multiprocessing", "socket", "subprocess", "httpx")
 CLOCK_READS = ("now", "utcnow", "today")
 

@@ -474,3 +474,42 @@ async def test_a_doubtful_reading_at_the_breath_gets_its_second_reading_when_it_
     await heard_live(run, silence(500), tone(500), silence(1500))
     assert [t.text for t in outlet.of(Transcript) if t.final] == ["不清楚"]
     assert [frames for frames, _ in transcriber.batches] == [250, 750]
+
+
+async def test_in_a_replay_the_detector_hears_no_further_than_the_words_have_come():
+    outlet, detector = Outlet(), Words()
+    transcriber = ScriptedTranscriber(lambda request: "好", seconds=0.05)
+    run = runner(outlet, transcriber=transcriber, detector=detector)
+    await run.start()
+    piece = np.concatenate([tone(1000), silence(1500)])
+    await whole_call(run, np.concatenate([piece] * 8))
+    await run.stop()
+    cut: dict[str, int] = {}
+    latest = 0
+    for event in detector.seen:
+        if isinstance(event, Voice):
+            cut[event.utterance_id] = event.end_ms
+        elif isinstance(event, Transcript):
+            del cut[event.utterance_id]
+        latest = max(latest, event.media_ms)
+        if cut and not isinstance(event, Transcript):
+            assert latest - min(cut.values()) < 4000
+    assert not cut
+    assert len([e for e in detector.seen if isinstance(e, Transcript)]) == 8
+
+
+async def test_what_a_gap_lets_the_detector_say_is_told():
+    class Gaps(Words):
+        def on_event(self, event):
+            if isinstance(event, Gap):
+                return [self._found("dynamics.gap", event.media_ms, event.media_ms, "", "agent")]
+            return []
+
+    outlet = Outlet()
+    run = runner(outlet, detector=Gaps())
+    await run.start()
+    run.open(CallInfo(call_id="c"), paced=True)
+    run.hear(Gap(call_id="c", channel="agent", media_ms=0, duration_ms=500, reason="missing"))
+    await run.close("c", "hangup")
+    await run.stop()
+    assert [alert.rule_id for alert in outlet.of(Alert)] == ["dynamics.gap"]
