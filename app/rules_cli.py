@@ -35,17 +35,16 @@ Packs = Annotated[
 def check_packs(packs: Packs = None) -> None:
     """Say whether packs are valid; every error with file, line, column and what was expected."""
     pack = _load(packs)
-    by_version = {part.version: part for part in pack.parts}
-    for version, part in by_version.items():
-        rules = [rule for rule in pack.rules if rule.version == version]
-        modes = [f"{sum(rule.mode == mode for rule in rules)} {mode}" for mode in ("live", "shadow", "off")]
-        dialogues = sum(len(rule.tests) for rule in rules)
-        print(
-            f"{part.id} {version}: {len(rules)} rules ({', '.join(m for m in modes if m[0] != '0')}), "
-            f"{dialogues} dialogues, no errors"
-            if rules
-            else f"{part.id} {version}: 0 rules, no errors"
-        )
+    for part in pack.parts:
+        rules = [rule for rule in pack.rules if rule.version == part.version]
+        scripts = [s for s in pack.scripts if any(node.rule.version == part.version for node in s.nodes)]
+        modes = [(sum(rule.mode == mode for rule in rules), mode) for mode in ("live", "shadow", "off")]
+        counted = ", ".join(f"{count} {mode}" for count, mode in modes if count)
+        dialogues = sum(len(one.tests) for one in (*rules, *scripts))
+        said = [f"{len(rules)} rules" + (f" ({counted})" if counted else "")]
+        said += [f"{len(scripts)} scripts"] if scripts else []
+        said += [f"{dialogues} dialogues"] if dialogues else []
+        print(f"{part.id} {part.version}: {', '.join(said)}, no errors")
     if len(pack.parts) > 1:
         print(f"together {pack.version}: {len(pack.rules)} rules, no errors")
 
