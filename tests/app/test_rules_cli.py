@@ -186,3 +186,15 @@ def test_a_time_to_begin_is_a_day_a_moment_or_so_long_ago() -> None:
     for wrong in ("yesterday", "7", "2026-13-01", ""):
         with pytest.raises(SettingsError, match="--since expects"):
             since(wrong)
+
+
+# ── what the README says ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_pack_in_the_readme_is_in_order_and_passes_its_dialogues(tmp_path: Path, readme: str) -> None:
+    text = (Path(__file__).parents[2] / readme).read_text("utf-8")
+    path = tmp_path / "my-bank.yaml"
+    path.write_text(text.split("```yaml\n")[1].split("```")[0], "utf-8")
+    assert duting("check", path).stdout.endswith("2 rules (1 live, 1 shadow), 3 dialogues, no errors\n")
+    assert duting("test", path).stdout == "3 passed, 0 failed\n"
