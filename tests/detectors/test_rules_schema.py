@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from detectors.rules import DEFAULT_PACK, PackError, parse_pack
+from detectors.rules.described import operators
 from detectors.rules.loader import AROUND, LEAVES
-from detectors.rules.schema import operators, schema
+from detectors.rules.schema import schema
 
 
 class Plain(yaml.SafeLoader):
@@ -111,6 +112,11 @@ def test_numbers_have_the_bounds_that_the_loader_knows(name: str) -> None:
         (pack("{phrase: [保本], anchor: {zzz: 1}}"), ("condition", "anchor")),
         (HEAD + RULE.format("when: {phrase: [保本]}, effective: {zzz: 1}"), ("rule", "effective")),
         (HEAD + RULE.format("when: {phrase: [保本]}, tests: [{zzz: 1}]"), ("dialogue",)),
+        (HEAD + RULE.format("when: {phrase: [保本]}, tests: [{turns: [{zzz: 1}], expect: []}]"), ("turn",)),
+        (
+            HEAD + RULE.format("when: {phrase: [保本]}, tests: [{turns: [], expect: [], call: {zzz: 1}}]"),
+            ("call",),
+        ),
         (HEAD.replace("rules:", "rules: []") + "scripts: [{zzz: 1}]", ("script",)),
         (HEAD.replace("rules:", "rules: []") + "scripts: [{nodes: [{zzz: 1}]}]", ("node",)),
     ],
