@@ -38,6 +38,7 @@ _OTHERS: Final = re.compile(
     "(?:您|你)(?:们)?(?:的|先|也|很|非常|是|会|肯定|一定|现在|现在很|比较|这么|感到|觉得|别|不要|不用){0,3}$"
 )
 _SOOTHES: Final = re.compile("理解|抱歉|对不起|不好意思|让您|给您|帮您|为您")
+_FRAUD: Final = re.compile("骗|坑人|忽悠|上当")
 _OWN: Final = 6.5
 """What weighs more than this an agent says for himself."""
 _TASK: Final = 4.0
@@ -96,7 +97,9 @@ def words(text: str, role: Channel) -> Words:
         before = normal.text[max(floor, hit.start - _REACH) : hit.start]
         feeling, weight = hit.feeling, hit.weight
         behind = normal.text[hit.end :]
-        if (role == "agent" and _is_work(hit, before)) or (feeling == "pleased" and _ASKED.match(behind)):
+        if feeling == "calm":
+            continue
+        if (role == "agent" and _is_work(hit, before, normal.text)) or (feeling == "pleased" and _ASKED.match(behind)):
             continue
         if _DENIED.search(before):
             if feeling not in _TURNED:
@@ -116,14 +119,15 @@ def words(text: str, role: Channel) -> Words:
     return Words(feeling if level else "calm", level, {f: round(s, 2) for f, s in scores.items()})
 
 
-def _is_work(hit: _Hit, before: str) -> bool:
+def _is_work(hit: _Hit, before: str, text: str) -> bool:
     """Whether an agent only speaks of the customer's feeling, or of what there is to do.
 
-    理解您着急, 抱歉让您担心, 帮您登记投诉. Abuse is never that.
+    理解您着急, 抱歉让您担心, 帮您登记投诉; or warns of fraud: 那都是骗人的. Abuse is never that.
     """
     if hit.weight > _OWN or hit.feeling == "pleased":
         return False
-    return hit.weight < _TASK or bool(_OTHERS.search(before) or _SOOTHES.search(before))
+    warns = _FRAUD.search(text[hit.start : hit.end]) is not None
+    return warns or hit.weight < _TASK or bool(_OTHERS.search(before) or _SOOTHES.search(before))
 
 
 def _hits(text: str) -> list[_Hit]:
