@@ -97,9 +97,9 @@ def words(text: str, role: Channel) -> Words:
         before = normal.text[max(floor, hit.start - _REACH) : hit.start]
         feeling, weight = hit.feeling, hit.weight
         behind = normal.text[hit.end :]
-        if feeling == "calm":
+        if feeling == "calm" or (feeling == "pleased" and _ASKED.match(behind)):
             continue
-        if (role == "agent" and _is_work(hit, before, normal.text)) or (feeling == "pleased" and _ASKED.match(behind)):
+        if role == "agent" and _is_work(hit, before, normal.text):
             continue
         if _DENIED.search(before):
             if feeling not in _TURNED:
