@@ -431,6 +431,8 @@ class ShadowHit(Struct, frozen=True, kw_only=True, tag=True):
     media_start_ms: int
     media_end_ms: int
     utterance_id: str | None = None
+    withdrawn: bool = False
+    """A partial transcript bore it, the final one does not: it counts no more."""
 
     @property
     def media_ms(self) -> int:

@@ -45,8 +45,9 @@ def raised(
             media_start_ms=detection.media_start_ms,
             media_end_ms=detection.media_end_ms,
             utterance_id=detection.utterance_id,
+            withdrawn=detection.withdrawn,
         )
-        return [] if detection.withdrawn else [hit]
+        return [hit]
     alert_id = identity("alert", detection) if "alert" in card.actions else None
     if alert_id is not None:
         out.append(

@@ -276,6 +276,11 @@ class Projection:
         """Kept to be counted; nobody is told."""
         self._call(event, at)
         row = self._shadow_hits.get(event.id)
+        if event.withdrawn:
+            if row is not None:
+                del self._shadow_hits[event.id]
+                self._remove(row)
+            return
         if row is None:
             row = ShadowHitRow(hit_id=event.id, call_id=event.call_id, at=at)
             self._shadow_hits[event.id] = self._add(row)
@@ -292,6 +297,12 @@ class Projection:
     def _add(self, row: Row) -> Row:
         self._parts.append(row)
         return row
+
+    def _remove(self, row: Base) -> None:
+        if row in self._parts:
+            self._parts.remove(row)
+        else:
+            self._session.delete(row)
 
     def _publish(self, kind: EventType, call_id: str, at: str, media_ms: int, **content: Any) -> int:
         self.head += 1

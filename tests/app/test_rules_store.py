@@ -51,6 +51,15 @@ def test_a_shadow_hit_is_kept_once_and_told_to_nobody(store: Store) -> None:
     assert store.log.bounds() == (1, 1)
 
 
+def test_a_shadow_hit_that_the_final_transcript_takes_back_counts_no_more(store: Store) -> None:
+    keep(store, started(), shadow(1), shadow(2))
+    assert keep(store, shadow(1, withdrawn=True)) == []
+    keep(store, shadow(3), shadow(3, withdrawn=True), shadow(4, withdrawn=True))
+    assert [hit.id for hit in store.rules.found_in("c1")] == ["s2"]
+    keep(store, shadow(1))
+    assert [hit.id for hit in store.rules.found_in("c1")] == ["s1", "s2"]
+
+
 def test_a_shadow_hit_of_a_call_that_was_never_announced_opens_it(store: Store) -> None:
     assert keep(store, shadow(call_id="lost")) == ["call.started"]
     assert [hit.id for hit in store.rules.found_in("lost")] == ["s1"]

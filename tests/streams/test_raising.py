@@ -1,6 +1,6 @@
 from msgspec.structs import replace
 
-from streams.events import Alert, Detection, Evidence, Hint, Latency, Marker, RuleCard
+from streams.events import Alert, Detection, Evidence, Hint, Latency, Marker, RuleCard, ShadowHit
 from streams.raising import identity, raised
 
 CARD = RuleCard(
@@ -67,3 +67,16 @@ def test_a_withdrawn_detection_updates_the_alert_and_adds_nothing():
 def test_a_rule_that_only_marks_gives_a_marker_without_an_alert():
     [marker] = raised(FOUND, replace(CARD, actions=("marker",)), Latency(), mask)
     assert marker.alert_id is None
+
+
+def test_a_rule_on_trial_leaves_a_shadow_hit_and_nothing_that_anybody_sees():
+    (hit,) = raised(replace(FOUND, shadow=True), CARD, Latency(), mask)
+    assert isinstance(hit, ShadowHit)
+    assert (hit.rule_id, hit.rule_version, hit.utterance_id, hit.withdrawn) == (
+        "redline.x",
+        "1+ab",
+        "c:agent:1000",
+        False,
+    )
+    (back,) = raised(replace(FOUND, shadow=True, withdrawn=True), CARD, Latency(), mask)
+    assert (back.id, back.withdrawn) == (hit.id, True)
