@@ -12,6 +12,7 @@ from typing import Final, cast, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
+from detectors.rules.combinators import All, Any, By, Own
 from detectors.rules.form import Form
 from detectors.rules.model import Book, Condition, Moment, Scene, Watch
 from streams.events import CallEvent, Channel, Emotion, Feeling
@@ -72,6 +73,19 @@ class Feels(Watch, frozen=True, kw_only=True):
             and (self.level is None or event.level >= self.level)
             and (self.trend is None or event.trend >= self.trend)
         )
+
+
+def is_alone(condition: Condition) -> bool:
+    """Whether a feeling by itself can make it true."""
+    match condition:
+        case By(_, inner) | Own(inner):
+            return is_alone(inner)
+        case Any(parts, _):
+            return any(is_alone(part) for part in parts)
+        case All(parts, _):
+            return all(is_alone(part) for part in parts)
+        case _:
+            return isinstance(condition, Feels)
 
 
 def build(form: Form, book: Book) -> Condition | None:

@@ -309,6 +309,11 @@ def _rule(form: Form, book: Book) -> Rule | None:
     first = len(book.watches)
     when = condition(fields["when"], book) if "when" in fields else None
     watches = tuple(book.watches[first:])
+    if severity == "critical" and when is not None and emotion.is_alone(when):
+        fields["severity"].problem(
+            "expected info or warning, came 'critical': what somebody feels, as it sounds, is never alone a "
+            "reason for a critical alert"
+        )
     unless = condition(fields["unless"], book) if "unless" in fields else None
     if len(book.watches) > first + len(watches):
         fields["unless"].problem(

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from detectors.rules import Pack, PackError
+from detectors.rules import Pack, PackError, parse_pack
 from detectors.rules.engine import RuleDetector
 from streams.events import Channel, Detection, Emotion, Feeling
-from tests.detectors.live import CALL, pack
+from tests.detectors.live import CALL, pack, wrote
 
 ANGER = pack("{emotion: {of: customer, feeling: [angry, displeased], level: 6, seconds: 10}}", "customer")
 TREND = pack("{emotion: {of: customer, trend: 2}}", "customer")
@@ -70,6 +70,34 @@ def test_it_gets_worse() -> None:
 def test_on_a_mixed_channel_whoever_it_is_counts() -> None:
     (one,) = found(ANGER, feels("angry", 8, 0, 12_000, "unknown"))
     assert one.role == "unknown"
+
+
+def test_a_feeling_is_never_alone_a_reason_for_a_critical_alert() -> None:
+    feeling = "{emotion: {of: customer, level: 6}}"
+
+    def critical(when: str) -> Pack:
+        return parse_pack(
+            'id: t\nversion: "1"\nrules:\n  - {id: t.rule, name: {zh: 规, en: R}, severity: critical, '
+            f"role: customer, when: {when}}}\n",
+            "t.yaml",
+        )
+
+    for alone in (feeling, f"{{any: [{feeling}, {{phrase: [投诉]}}]}}", f"{{all: [{feeling}, {feeling}]}}"):
+        with pytest.raises(PackError, match="never alone a reason for a critical alert"):
+            critical(alone)
+    assert critical(f"{{all: [{feeling}, {{phrase: [投诉]}}], within: {{turns: 2}}}}").rules
+
+
+def test_a_feeling_with_words_said_shortly_before() -> None:
+    rules = pack(
+        "{all: [{emotion: {of: customer, level: 6}}, {phrase: [投诉], role: customer}], "
+        "within: {seconds: 10}}",
+        "customer",
+    )
+    detector = RuleDetector(CALL, rules)
+    assert detector.on_event(wrote("我要投诉", 1000, 3000, "customer").event) == []
+    assert len(detector.on_event(feels("angry", 7, 1000, 3000))) == 1
+    assert found(rules, feels("angry", 7, 1000, 3000)) == []
 
 
 def test_what_is_asked_for_must_be_said() -> None:
