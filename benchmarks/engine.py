@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
 from app.build import rules
-from benchmarks.speech import TELEPHONE_RATE, Clip
+from benchmarks.speech import CHUNK_MS, TELEPHONE_RATE, Clip
 from detectors.panel import Panel
 from streams.audio import MULAW, ChannelAudio
 from streams.bias import bias
@@ -202,6 +202,11 @@ class Listened:
     """Of audio, one channel."""
     finals: list[Transcript] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
+    """Those that stand."""
+    alerted: dict[str, float] = field(default_factory=dict)
+    """By alert: seconds from the beginning of the call until it was raised."""
+    started: float = 0.0
+    """Clock at the call's first sample."""
 
 
 Frames = Callable[[str], Sequence[AudioFrame | Gap]]
@@ -210,16 +215,23 @@ Frames = Callable[[str], Sequence[AudioFrame | Gap]]
 
 def both_sides(clip: Clip) -> Frames:
     """The clip on both channels of a call: rules listen to one of them each."""
+    return telephone(dict.fromkeys(ROLES, clip.payload))
+
+
+def telephone(payloads: Mapping[Channel, bytes]) -> Frames:
+    """A call of these channels, G.711 mu-law at 8 kHz, in the pieces in which a wire brings it."""
 
     def frames(call_id: str) -> list[AudioFrame | Gap]:
-        channels = [ChannelAudio(call_id, role, TELEPHONE_RATE, MULAW) for role in ROLES]
+        channels = {role: ChannelAudio(call_id, role, TELEPHONE_RATE, MULAW) for role in payloads}
         out: list[AudioFrame | Gap] = []
-        for number, media_ms, payload in clip.chunks():
-            for channel in channels:
-                channel.put(number, media_ms, payload)
+        step = TELEPHONE_RATE * CHUNK_MS // 1000
+        for number, start in enumerate(range(0, max(map(len, payloads.values()), default=0), step)):
+            for role, channel in channels.items():
+                if piece := payloads[role][start : start + step]:
+                    channel.put(number, number * CHUNK_MS, piece)
                 if channel.ready_ms >= ROUND_MS:
                     out += channel.take()
-        return out + [item for channel in channels for item in channel.flush()]
+        return out + [item for channel in channels.values() for item in channel.flush()]
 
     return frames
 
@@ -241,8 +253,13 @@ def listen(
 
     async def emit(events: Sequence[OutletEvent]) -> None:
         for event in events:
-            if isinstance(event, Alert) and event.state == "open":
-                out[event.call_id].alerts.append(event)
+            if isinstance(event, Alert):
+                listened = out[event.call_id]
+                # Raised again it has better times; withdrawn it was none.
+                listened.alerts = [alert for alert in listened.alerts if alert.id != event.id]
+                if event.state == "open":
+                    listened.alerts.append(event)
+                    listened.alerted.setdefault(event.id, time.monotonic() - listened.started)
             elif isinstance(event, Transcript) and event.final:
                 out[event.call_id].finals.append(event)
 
@@ -270,7 +287,7 @@ def listen(
                         if not refused.retryable:
                             raise
                         await asyncio.sleep(REFUSED_PAUSE_S)
-                started = time.monotonic()
+                started = out[name].started = time.monotonic()
                 for item in frames(name):
                     if paced:
                         due = started + (item.media_ms + ROUND_MS) / 1000
