@@ -13,6 +13,7 @@ from typing import Literal
 from app.build import rules
 from benchmarks.speech import CHUNK_MS, TELEPHONE_RATE, Clip
 from detectors.panel import Panel
+from detectors.rules import Pack
 from streams.audio import MULAW, ChannelAudio
 from streams.bias import bias
 from streams.events import Alert, AudioFrame, CallInfo, Channel, Gap, OutletEvent, Transcript, Utterance, Word
@@ -242,13 +243,14 @@ def listen(
     paced: bool,
     at_once: int,
     prompt: str | None = None,
+    pack: Pack | None = None,
 ) -> tuple[list[Listened], Cost]:
     """Whole calls through the runner: VAD, endpointing, model, guards, the default pack's rules.
 
     ``paced``: in real time with partials, as a telephone brings them; else finals only, as fast as it goes.
-    ``prompt`` replaces the service's own. ``Cost.speech`` is that of the finals.
+    ``prompt`` replaces the service's own, ``pack`` the default one. ``Cost.speech`` is that of the finals.
     """
-    pack = rules(None)
+    pack = rules(None) if pack is None else pack
     out = {name: Listened(name, seconds) for name, seconds, _ in calls}
 
     async def emit(events: Sequence[OutletEvent]) -> None:
@@ -287,8 +289,9 @@ def listen(
                         if not refused.retryable:
                             raise
                         await asyncio.sleep(REFUSED_PAUSE_S)
+                items = frames(name)
                 started = out[name].started = time.monotonic()
-                for item in frames(name):
+                for item in items:
                     if paced:
                         due = started + (item.media_ms + ROUND_MS) / 1000
                         await asyncio.sleep(max(0.0, due - time.monotonic()))
