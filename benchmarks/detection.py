@@ -93,7 +93,7 @@ def heard(finals: Iterable[Transcript]) -> list[TestTurn]:
 
 
 def _turn(role: Channel, text: str, start_ms: float, end_ms: float) -> TestTurn:
-    return TestTurn(role, text, round(start_ms), round(end_ms))
+    return TestTurn(role=role, text=text, start_ms=round(start_ms), end_ms=round(end_ms))
 
 
 def by_rule(score: truth.Score) -> Counts:

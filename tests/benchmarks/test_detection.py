@@ -32,7 +32,7 @@ rules:
 
 
 def turn(text: str) -> TestTurn:
-    return TestTurn("agent", text, 1000, 3000)
+    return TestTurn(role="agent", text=text, start_ms=1000, end_ms=3000)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def listened(*texts: tuple[int, str]) -> Listened:
         )
         for start, text in texts
     ]
-    turns = [TestTurn("agent", t.text, t.start_ms, t.end_ms) for t in finals]
+    turns = [TestTurn(role="agent", text=t.text, start_ms=t.start_ms, end_ms=t.end_ms) for t in finals]
     alerts = on_text(heeded(PACK), turns)
     return Listened("c", 90.0, finals, alerts, {alert.id: 4.5 for alert in alerts})
 
