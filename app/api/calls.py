@@ -58,5 +58,6 @@ def call(call_id: str, request: Request, person: Overseer) -> Response:
             alerts=[views.alert_view(row, found.call) for row in found.alerts],
             markers=[views.marker(row) for row in found.markers],
             emotions=[views.emotion(row) for row in found.emotions],
+            progress=[views.progress(row) for row in found.progress],
         )
     )

@@ -11,8 +11,8 @@ from msgspec import Struct, structs
 
 from app.store.calls import Counts
 from app.store.rules import Tally
-from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, UtteranceRow
-from streams.events import Alert, CallInfo, Channel, Emotion, Health, Marker, Speaking, Text
+from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
+from streams.events import Alert, CallInfo, Channel, Emotion, Health, Marker, Progress, Speaking, Text
 
 
 class AlertCounts(Struct, frozen=True, kw_only=True):
@@ -70,6 +70,8 @@ class CallDetail(Struct, frozen=True, kw_only=True):
     alerts: list[AlertView]
     markers: list[Marker]
     emotions: list[Emotion]
+    progress: list[Progress]
+    """One of each script that the call has been in, the last changed last."""
 
 
 class RuleCounts(Struct, frozen=True, kw_only=True):
@@ -186,6 +188,10 @@ def spoken(row: UtteranceRow) -> SpokenText:
 
 def marker(row: MarkerRow) -> Marker:
     return msgspec.json.decode(row.body, type=Marker)
+
+
+def progress(row: ProgressRow) -> Progress:
+    return msgspec.json.decode(row.body, type=Progress)
 
 
 def emotion(row: EmotionRow) -> Emotion:

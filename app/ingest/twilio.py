@@ -21,10 +21,12 @@ from typing import Literal
 import msgspec
 import structlog
 from fastapi import APIRouter
+from msgspec.structs import replace
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.errors import IngestError
 from app.ingest.sockets import feed
+from app.store.times import now, written
 from streams.audio import MULAW, ChannelAudio
 from streams.events import AudioFrame, CallInfo, Channel, Gap
 from streams.local import CallRefused, LocalRunner
@@ -337,7 +339,9 @@ class _Session:
                     self._runner.listen(self._open)
             elif isinstance(event, Opened):
                 self._authorise(event.token)
-                self._runner.open(event.call, paced=True, source=self)
+                # Rules with hours and dates go by it; only here, at the edge, is a clock read.
+                call = replace(event.call, started_at=written(now()))
+                self._runner.open(call, paced=True, source=self)
                 self._open = event.call.call_id
             else:
                 self._over.set_result(event.reason)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.store.log import head_of
-from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, UtteranceRow
+from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -40,6 +40,7 @@ class CallFile(NamedTuple):
     alerts: Sequence[AlertRow]
     markers: Sequence[MarkerRow]
     emotions: Sequence[EmotionRow]
+    progress: Sequence[ProgressRow]
 
 
 class Page(NamedTuple):
@@ -112,6 +113,9 @@ class Calls:
                     select(EmotionRow)
                     .where(EmotionRow.call_id == call_id)
                     .order_by(EmotionRow.media_start_ms, EmotionRow.cursor)
+                ).all(),
+                session.scalars(
+                    select(ProgressRow).where(ProgressRow.call_id == call_id).order_by(ProgressRow.cursor)
                 ).all(),
             )
 

@@ -23,6 +23,7 @@ from app.store.tables import (
     EventRow,
     HintRow,
     MarkerRow,
+    ProgressRow,
     ShadowHitRow,
     UtteranceRow,
 )
@@ -39,6 +40,7 @@ from streams.events import (
     Hint,
     Marker,
     OutletEvent,
+    Progress,
     Published,
     ShadowHit,
     Text,
@@ -61,7 +63,8 @@ def is_stored(event: OutletEvent) -> bool:
     if isinstance(event, Transcript):
         return event.final
     return isinstance(
-        event, CallStarted | CallUpdated | CallEnded | Gap | Alert | Marker | Hint | Emotion | ShadowHit
+        event,
+        CallStarted | CallUpdated | CallEnded | Gap | Alert | Marker | Hint | Emotion | Progress | ShadowHit,
     )
 
 
@@ -78,13 +81,14 @@ class Projection:
         self._markers: dict[str, MarkerRow] = {}
         self._hints: dict[str, HintRow] = {}
         self._emotions: dict[str, EmotionRow] = {}
+        self._progress: dict[str, ProgressRow] = {}
         self._shadow_hits: dict[str, ShadowHitRow] = {}
         self._parts: list[Base] = []
         """New rows that belong to calls; the calls have to be there before them."""
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
-        """Fetch what the store knows of everything these events name: seven queries at most."""
+        """Fetch what the store knows of everything these events name: eight queries at most."""
         ids: dict[type, set[str]] = defaultdict(set)
         for event in events:
             match event:
@@ -92,6 +96,8 @@ class Projection:
                     ids[Transcript].add(event.utterance_id)
                 case Emotion():
                     ids[Emotion].add(event.utterance_id)
+                case Progress():
+                    ids[Progress].add(_progress_id(event))
                 case Alert() | Marker() | Hint() | ShadowHit():
                     ids[type(event)].add(event.id)
             if is_stored(event) and not isinstance(event, Health):
@@ -102,6 +108,7 @@ class Projection:
         self._markers = self._fetch(MarkerRow.marker_id, MarkerRow, ids[Marker])
         self._hints = self._fetch(HintRow.hint_id, HintRow, ids[Hint])
         self._emotions = self._fetch(EmotionRow.utterance_id, EmotionRow, ids[Emotion])
+        self._progress = self._fetch(ProgressRow.progress_id, ProgressRow, ids[Progress])
         self._shadow_hits = self._fetch(ShadowHitRow.hit_id, ShadowHitRow, ids[ShadowHit])
 
     def apply(self, event: OutletEvent, at: str) -> Sequence[Stored]:
@@ -126,6 +133,8 @@ class Projection:
                 self._hinted(event, at)
             case Emotion():
                 self._felt(event, at)
+            case Progress():
+                self._advanced(event, at)
             case ShadowHit():
                 self._tried(event, at)
             case _:
@@ -187,7 +196,9 @@ class Projection:
         row.ended_at = row.ended_at or at
 
     def _call(
-        self, event: CallEnded | Gap | Transcript | Alert | Marker | Hint | Emotion | ShadowHit, at: str
+        self,
+        event: CallEnded | Gap | Transcript | Alert | Marker | Hint | Emotion | Progress | ShadowHit,
+        at: str,
     ) -> CallRow:
         """The call's row. One that was never announced is opened: its alerts are not to be lost."""
         row = self._calls.get(event.call_id)
@@ -272,6 +283,18 @@ class Projection:
             self._emotions[event.utterance_id] = self._add(row)
         row.media_start_ms, row.body = event.media_start_ms, body
 
+    def _advanced(self, event: Progress, at: str) -> None:
+        """The latest replaces what was; an older one is what a call processed again says on its way."""
+        self._call(event, at)
+        row, body = self._progress.get(_progress_id(event)), _json(event)
+        if row is not None and (row.body == body or row.media_ms > event.media_ms):
+            return
+        cursor = self._publish("script.progress", event.call_id, at, event.media_ms, progress=event)
+        if row is None:
+            row = ProgressRow(progress_id=_progress_id(event), call_id=event.call_id)
+            self._progress[row.progress_id] = self._add(row)
+        row.cursor, row.media_ms, row.body = cursor, event.media_ms, body
+
     def _tried(self, event: ShadowHit, at: str) -> None:
         """Kept to be counted; nobody is told."""
         self._call(event, at)
@@ -311,6 +334,10 @@ class Projection:
         )
         self._stored.append(Stored(published, _json(published)))
         return self.head
+
+
+def _progress_id(event: Progress) -> str:
+    return f"{event.call_id}\x1f{event.script}"
 
 
 def _merge(known: Alert, found: Alert) -> Alert:

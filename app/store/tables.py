@@ -142,6 +142,21 @@ class EmotionRow(Base):
     body: Mapped[str]
 
 
+class ProgressRow(Base):
+    """Where a call stands in a script: only the latest."""
+
+    __tablename__ = "progress"
+    __table_args__ = (Index(None, "call_id"),)
+
+    progress_id: Mapped[str] = mapped_column(primary_key=True)
+    """Call and script."""
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    """Of the event that told it last."""
+    media_ms: Mapped[int]
+    body: Mapped[str]
+
+
 class ShadowHitRow(Base):
     """What a rule on trial found. No browser is told, so no event of the log made it."""
 

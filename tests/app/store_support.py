@@ -26,6 +26,8 @@ from streams.events import (
     Evidence,
     Latency,
     Marker,
+    Progress,
+    Step,
     Transcript,
 )
 
@@ -96,6 +98,12 @@ def marker(number: int = 1, call_id: str = "c1") -> Marker:
         media_start_ms=number * 1000,
         media_end_ms=number * 1000 + 500,
     )
+
+
+def progress(media_ms: int = 500, state: Any = "due", call_id: str = "c1", script: str = "s") -> Progress:
+    step = Step(id="greeting", name={"zh": "问候", "en": "Greeting"}, state=state, due_ms=10_000)
+    name = {"zh": "来电服务", "en": "Inbound service"}
+    return Progress(call_id=call_id, script=script, name=name, media_ms=media_ms, steps=(step,), score=None)
 
 
 def emotion(start_ms: int = 0, call_id: str = "c1", **changes: Any) -> Emotion:

@@ -14,7 +14,7 @@ from app.api.attempts import FAILURES, WINDOW_S, Attempts
 from app.errors import StoreError
 from app.recorder import file_stem
 from streams.events import Health, SpeechStarted
-from tests.app.store_support import PACK, House, alert, emotion, ended, house, marker, said, started
+from tests.app.store_support import PACK, House, alert, emotion, ended, house, marker, progress, said, started
 
 OPEN = {"/healthz", "/metrics", "/api/openapi.json"}
 """Open to all, or with a check of their own that a test below covers."""
@@ -242,8 +242,11 @@ def test_a_page_that_makes_no_sense_is_refused(at: House, query: str) -> None:
 
 def test_one_call_shows_what_was_said_in_order_and_reading_it_is_written_down(at: House) -> None:
     at.append(started(), said(2000, "二"), said(0, "一"), said(1000, ""), alert(), marker(), emotion())
+    at.append(progress(), progress(9_000, "done"))
     at.log_in("inspector")
     detail = at.client.get("/api/calls/c1").json()
+    [checklist] = detail["progress"]
+    assert [(step["id"], step["state"]) for step in checklist["steps"]] == [("greeting", "done")]
     assert [(felt["feeling"], felt["level"]) for felt in detail["emotions"]] == [("angry", 7.5)]
     assert [text["text"] for text in detail["utterances"]] == ["一", "二"]
     assert [found["id"] for found in detail["alerts"] + detail["markers"]] == ["a1", "m1"]

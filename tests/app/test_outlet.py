@@ -32,12 +32,23 @@ from streams.events import (
     Health,
     Hint,
     Latency,
+    Progress,
     Published,
     Speaking,
     SpeechStarted,
     SpeechStopped,
 )
-from tests.app.store_support import EVENTS_KEPT, alert, emotion, ended, marker, open_store, said, started
+from tests.app.store_support import (
+    EVENTS_KEPT,
+    alert,
+    emotion,
+    ended,
+    marker,
+    open_store,
+    progress,
+    said,
+    started,
+)
 
 
 @pytest.fixture
@@ -82,6 +93,7 @@ async def test_every_kind_of_event_is_told_in_its_own_words(outlet: LocalOutlet)
                 id="h1", call_id="c1", rule_id="redline.guarantee", text={"zh": "请说明风险"}, media_ms=1500
             ),
             emotion(),
+            progress(),
             Health(step=0, name="all", calls=1),
             ended(),
         ]
@@ -96,10 +108,11 @@ async def test_every_kind_of_event_is_told_in_its_own_words(outlet: LocalOutlet)
         "marker.added",
         "hint.shown",
         "emotion.updated",
+        "script.progress",
         "health",
         "call.ended",
     ]
-    assert [event.cursor for event in published] == [1, 1, 1, 1, 2, 3, 4, 5, 6, 6, 7]
+    assert [event.cursor for event in published] == [1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 7, 8]
     assert [Speaking(agent=True), Speaking()] == [
         event.speaking for event in published if event.type == "call.updated"
     ]
@@ -132,6 +145,27 @@ async def test_how_a_speaker_felt_is_told_once_and_kept_with_the_call(
     assert changed.emotion == emotion(level=9.0)
     kept = store.calls.file("c1").emotions  # type: ignore[union-attr]
     assert [msgspec.json.decode(row.body, type=Emotion) for row in kept] == [emotion(level=9.0), second]
+
+
+async def test_a_checklist_is_told_when_it_changes_and_the_latest_is_kept_with_the_call(
+    outlet: LocalOutlet, store: Store
+) -> None:
+    first, done = progress(), progress(4_000, "done")
+    assert types(await outlet.append([started(), first, first, done])) == [
+        "call.started",
+        "script.progress",
+        "script.progress",
+    ]
+    # A call that is processed again says on its way what is known.
+    assert await outlet.append([first, done]) == []
+    [other] = await outlet.append([progress(5_000, script="t")])
+    assert other.progress == progress(5_000, script="t")
+    await outlet.append([progress(6_000, "too_late")])
+    kept = store.calls.file("c1").progress  # type: ignore[union-attr]
+    assert [msgspec.json.decode(row.body, type=Progress) for row in kept] == [
+        progress(5_000, script="t"),
+        progress(6_000, "too_late"),
+    ]
 
 
 async def test_the_same_events_again_tell_nothing(outlet: LocalOutlet) -> None:
