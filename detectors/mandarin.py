@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from decimal import Decimal, localcontext
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -33,6 +34,8 @@ _NUMBER_TAIL: Final = frozenset("0123456789百千万十亿") | frozenset(_DIGITS
 _NO_START: Final = frozenset("百千万亿点.%分之")
 _NO_END: Final = frozenset("点.之分")
 _LONGEST_NUMBER: Final = 40
+_AHEAD: Final = 3
+"""Characters behind a number that decide whether it is one: 十分 is none, 十分钟 is."""
 
 # 一 stays a word in 一定, 一样, 一起 …; 十 in 十分; 百 in 百分之.
 _DIGIT: Final = r"(?:[零〇二三四五六七八九两幺0-9]|一(?![定样起直些旦般切律概共边再向味心手]))"
@@ -122,56 +125,57 @@ def normalise(text: str) -> Normal:
                 if len(characters) >= len(word) and "".join(characters[-len(word) :]) == word:
                     del characters[-len(word) :]
                     del starts[-len(word) :]
-                    pauses = [min(p, len(characters)) for p in pauses]
+                    for index in range(len(pauses) - 1, -1, -1):
+                        if pauses[index] <= len(characters):
+                            break
+                        pauses[index] = len(characters)
     ends = [at + 1 for at in starts]
     stripped = "".join(characters)
+    wanted = sorted(set(pauses))
     if _NUMBERS.search(stripped) is None:
-        return Normal(text, stripped, tuple(starts), tuple(ends), tuple(sorted(set(pauses))))
+        return Normal(text, stripped, tuple(starts), tuple(ends), tuple(wanted))
     pieces: list[str] = []
     new_starts: list[int] = []
     new_ends: list[int] = []
     moved: dict[int, int] = {}
     done = size = 0
-    wanted = set(pauses)
 
     def keep(until: int) -> None:
         nonlocal done, size
         pieces.append(stripped[done:until])
         new_starts.extend(starts[done:until])
         new_ends.extend(ends[done:until])
-        for index in wanted:
-            if done <= index <= until:
-                moved[index] = size + index - done
+        for index in wanted[bisect_left(wanted, done) : bisect_right(wanted, until)]:
+            moved[index] = size + index - done
         size += until - done
         done = until
 
+    # 存了三万，五月到期: a pause ends a number, unless a unit follows that needs one before it.
+    stops = [p for p in wanted if stripped[p : p + 1] not in _NO_START and stripped[p - 1 : p] not in _NO_END]
+    stops = [p for p in stops if 0 < p < len(stripped)] + [len(stripped)]
     at = 0
-    while match := _NUMBERS.search(stripped, at):
-        # 存了三万，五月到期: a pause ends a number, unless a unit follows that needs one before it.
-        stop = min(
-            (
-                p
-                for p in wanted
-                if match.start() < p < match.end()
-                and stripped[p] not in _NO_START
-                and stripped[p - 1] not in _NO_END
-            ),
-            default=match.end(),
-        )
-        at = stop
-        if stop < match.end():
-            match = _NUMBERS.match(stripped, match.start(), stop)
-            if match is None:
+    for stop in stops:
+        while at < stop:
+            # No farther than the pause and what a pattern looks ahead: a text of numbers is read once.
+            match = _NUMBERS.search(stripped, at, stop + _AHEAD)
+            if match is None or match.start() >= stop:
+                break
+            at = match.end()
+            if at > stop:
+                at = stop
+                match = _NUMBERS.match(stripped, match.start(), stop)
+                if match is None:
+                    continue
+            number = _number(match)
+            if number is None or number == match.group():
                 continue
-        number = _number(match)
-        if number is None or number == match.group():
-            continue
-        keep(match.start())
-        pieces.append(number)
-        new_starts.extend([starts[match.start()]] * len(number))
-        new_ends.extend([ends[match.end() - 1]] * len(number))
-        size += len(number)
-        done = at = match.end()
+            keep(match.start())
+            pieces.append(number)
+            new_starts.extend([starts[match.start()]] * len(number))
+            new_ends.extend([ends[match.end() - 1]] * len(number))
+            size += len(number)
+            done = at = match.end()
+        at = max(at, stop)
     keep(len(stripped))
     breaks = sorted({moved[p] for p in wanted if p in moved})
     return Normal(text, "".join(pieces), tuple(new_starts), tuple(new_ends), tuple(breaks))

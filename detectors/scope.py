@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from typing import Final
 
 from detectors.mandarin import Normal, fold_pattern
@@ -56,8 +57,8 @@ def is_denied(normal: Normal, start: int, end: int) -> bool:
 
     A negation reaches over a few characters of the same clause; 没问题, 不但, 是不是 deny nothing.
     """
-    floor = max((b for b in normal.breaks if b <= start), default=0)
-    floor = max(floor, start - _REACH - 6)
+    pauses = bisect_right(normal.breaks, start)
+    floor = max(normal.breaks[pauses - 1] if pauses else 0, start - _REACH - 6)
     window = normal.text[floor:start]
     if not window:
         return False

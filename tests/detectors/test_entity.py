@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.entities import passes_luhn
 from detectors.rules import Pack
 from streams.events import Detection, Transcript
 from tests.detectors.stream import heard, matched, pack, problems, said
 
-CARD = "6222021234567890128"
+CARD = "6222021234567890003"
+"""Valid, and not already where one to four digits are still to come."""
 
 
 def tells(kinds: str) -> Pack:
@@ -29,17 +31,17 @@ def raised(rules: Pack, *events: Transcript) -> list[Detection]:
 
 
 def test_a_spoken_card_is_found_where_it_stands() -> None:
-    text = "我的卡号是六二二二，零二幺二，三四五六，嗯，七八九零，幺二八，对吧"
-    (found,) = heard(tells("[bank_card]"), said(text, role="customer", start=0, end=3400))
-    assert matched(found) == ("六二二二，零二幺二，三四五六，嗯，七八九零，幺二八",)
-    assert (found.media_start_ms, found.media_end_ms) == (500, 3100)
+    text = "我的卡号是六二二二，零二幺二，三四五六，嗯，七八九零，零零三，对吧"
+    (found,) = heard(tells("[bank_card]"), said(text, role="customer", start=0))
+    assert matched(found) == ("六二二二，零二幺二，三四五六，嗯，七八九零，零零三",)
+    assert (found.media_start_ms, found.media_end_ms) == (500, 3000)
     assert (found.evidence.how, found.evidence.expected) == ("entity", ("bank_card",))
 
 
 def test_a_card_with_a_wrong_digit_is_not() -> None:
     rules = tells("[bank_card]")
-    assert heard(rules, *parts("六二二二，零二幺二，三四五六，七八九零，幺二九")) == []
-    assert heard(rules, *parts("六二二二零二幺二三四五", "六七八九零幺二九")) == []
+    assert heard(rules, *parts("六二二二，零二幺二，三四五六，七八九零，零零四")) == []
+    assert heard(rules, *parts("六二二二零二幺二三四五", "六七八九零零零四")) == []
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,18 +53,16 @@ def test_a_card_said_in_several_utterances_is_found_in_the_one_that_completes_it
     cuts: list[int], gap: int
 ) -> None:
     edges = [0, *sorted(cuts), len(CARD)]
-    texts = [CARD[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    texts = [CARD[a:b] for a, b in pairwise(edges)]
     utterances = parts("我的卡号是" + texts[0], *texts[1:], gap=gap)
     found = raised(tells("bank_card"), *utterances)
-    first_card = next((at for at in range(16, 19) if at in cuts and passes_luhn(CARD[:at])), None)
-    assert first_card is None
     assert [d.anchor_ms for d in found] == [utterances[-1].start_ms]
     assert matched(found[0]) == (texts[-1],)
 
 
 def test_a_number_does_not_go_on_after_a_long_pause_or_other_words() -> None:
     rules = tells("[bank_card]")
-    first, rest = "六二二二零二一二三四五", "六七八九零一二八"
+    first, rest = "六二二二零二一二三四五", "六七八九零零零三"
     assert len(heard(rules, *parts(first, rest))) == 1
     assert heard(rules, *parts(first, rest, gap=3001)) == []
     assert heard(rules, *parts(first, "等一下我看看", rest)) == []
@@ -79,8 +79,8 @@ def test_the_other_sides_echo_does_not_cut_a_number_in_two_nor_complete_it() -> 
 def test_a_number_that_was_whole_before_is_not_raised_again_by_what_follows() -> None:
     rules = tells("[bank_card, phone]")
     assert len(heard(rules, *parts(f"卡号是{CARD}", "是的"))) == 1
-    assert len(heard(rules, *parts(f"卡号是{CARD}", "一二八"))) == 1
-    two = heard(rules, *parts(f"卡号是{CARD}", "一三八零零一三八零零零"))
+    assert len(heard(rules, *parts(f"卡号是{CARD}", "零零三"))) == 1
+    two = heard(rules, *parts(f"卡号是{CARD}", "电话一三八零零一三八零零零"))
     assert [d.evidence.expected for d in two] == [("bank_card",), ("phone",)]
 
 
@@ -101,7 +101,7 @@ def test_a_code_is_found_near_its_word_also_across_the_cut_or_in_answer_to_a_que
     (found,) = heard(rules, asked, *parts("嗯，四八二九，一零"))
     assert matched(found) == ("四八二九，一零",)
     assert heard(rules, asked, *parts("我上个月工号四八二九一零那位帮我办的业务")) == []
-    assert heard(rules, asked, said("请稍等", start=950, end=990), *parts("四八二九一零")) == []
+    assert heard(rules, asked, said("请稍等", start=3000), *parts("四八二九一零", start=4000)) == []
 
 
 def test_a_partial_raises_early_and_the_final_confirms_or_withdraws_it() -> None:

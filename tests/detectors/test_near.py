@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.detectors.stream import heard, matched, pack, problems, said
@@ -70,6 +70,7 @@ def test_odd_texts_are_no_trouble() -> None:
     assert heard(rules, said("不保本，" * 2500)) == []
 
 
+@settings(deadline=None)
 @given(st.integers(0, 12), st.booleans())
 def test_the_distance_is_exact(between: int, swapped: bool) -> None:
     one, other = ("收益", "承诺") if swapped else ("承诺", "收益")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.mandarin import normalise
@@ -62,6 +62,7 @@ def test_a_witness_says_where_it_stands_with_what_belongs_to_it() -> None:
     assert normal.text[word.start : word.end] == "真的不是很满意"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_has_a_score_between_minus_one_and_one(text: str) -> None:
     normal = normalise(text)
@@ -71,6 +72,7 @@ def test_any_text_has_a_score_between_minus_one_and_one(text: str) -> None:
     assert all(one.end <= other.start for one, other in pairwise(found))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["不", "很", "满意", "生气", "，", "死了", "太", "没有", "的"]), max_size=2500)
 )
