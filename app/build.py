@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from app import models
 from app.api.application import application
 from app.errors import PackRefused
+from app.head import OnnxHead
 from app.ingest import twilio
 from app.outlet import LocalOutlet
 from app.recorder import Recorders
@@ -117,6 +118,7 @@ def build(
         audio=audio,
         most_calls=settings.max_calls,
     )
+    book.head = OnnxHead.load(settings.emotion_model) if settings.emotion_model is not None else None
     book.record = store.audit.record
     book.on_loaded = lambda: emit([runner.health()])
     return Service(settings, store, outlet, runner, audio, book)

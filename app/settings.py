@@ -31,6 +31,10 @@ class Settings(BaseSettings):
         default=2, ge=0, le=3600, description="seconds between two looks at the rule pack; 0: never"
     )
 
+    emotion_model: Path | None = Field(
+        default=None, description="learned judge of voices (ONNX, benchmarks.emotion_train); a rule if unset"
+    )
+
     model: str = Field(default="base", description="name known to `duting models`, or a folder")
     models_dir: Path = Path("models")
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -134,7 +134,7 @@ def test_a_voice_that_is_loud_from_the_beginning_is_its_own_measure() -> None:
 def test_who_grows_louder_through_the_whole_call_does_not_become_the_measure_of_it() -> None:
     growing = [spoken(24_000 + n * 4000, louder=n * 1.5, higher=n) for n in range(12)]
     found = felt(calm(), *growing)
-    assert found[-1].level > 4
+    assert found[-1].level > 3.5
     assert found[-1].level >= found[8].level
 
 
