@@ -1,7 +1,8 @@
 """``no_text``: so many seconds of speech, and no transcript with text since. For those who run the service:
 a call must never be lost in silence.
 
-When both sides speak at once that time counts once. Told once until there is text again.
+When both sides speak at once that time counts once, and time on hold does not: music with singing in it is
+speech to whoever listens for speech. Told once until there is text again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from detectors.rules.form import Form
 from detectors.rules.model import Book, Condition, Moment, Scene, Turn, Watch
 from detectors.rules.pending import STOP_LATE_MS
-from streams.events import CallEnded, CallEvent, Channel, Emotion, SpeechStarted, SpeechStopped
+from streams.events import CallEnded, CallEvent, Channel, Emotion, Hold, SpeechStarted, SpeechStopped
 
 NAMES: Final = ("no_text",)
 _NEVER: Final = 1 << 60
@@ -32,6 +33,10 @@ class NoTextState(Struct, frozen=True, array_like=True):
     spoken: Spans = ()
     """When somebody spoke since, in order and apart."""
     told: bool = False
+    hold_ms: int | None = None
+    """When the present hold began."""
+    back_ms: int = 0
+    """When the last one ended."""
 
 
 class NoText(Watch, frozen=True, kw_only=True):
@@ -56,6 +61,8 @@ class NoText(Watch, frozen=True, kw_only=True):
             if all(channel != event.channel for channel, _ in state.speaking):
                 state = replace(state, speaking=(*state.speaking, (event.channel, event.media_ms)))
             return state, None
+        if isinstance(event, Hold):
+            return self._on_hold(state, event), None
         if not isinstance(event, SpeechStopped | CallEnded):
             return state, None
         silent = [
@@ -63,7 +70,7 @@ class NoText(Watch, frozen=True, kw_only=True):
             for channel, start in state.speaking
             if isinstance(event, CallEnded) or channel == event.channel
         ]
-        spans = [(max(start, state.since_ms), event.media_ms) for _, start in silent]
+        spans = [self._span(state, start, event.media_ms) for _, start in silent]
         state = replace(
             state,
             speaking=tuple(one for one in state.speaking if one not in silent),
@@ -99,8 +106,24 @@ class NoText(Watch, frozen=True, kw_only=True):
 
     @staticmethod
     def _spans(state: NoTextState) -> Spans:
-        going_on = [(max(start, state.since_ms), _NEVER) for _, start in state.speaking]
+        going_on = [NoText._span(state, start, _NEVER) for _, start in state.speaking]
         return _merged([*state.spoken, *going_on])
+
+    @staticmethod
+    def _span(state: NoTextState, start: int, stop: int) -> tuple[int, int]:
+        """What counts of it."""
+        stop = stop if state.hold_ms is None else min(stop, state.hold_ms)
+        return max(start, state.since_ms, state.back_ms), stop
+
+    @staticmethod
+    def _on_hold(state: NoTextState, event: Hold) -> NoTextState:
+        if event.held:
+            return state if state.hold_ms is not None else replace(state, hold_ms=event.media_ms)
+        if state.hold_ms is None:
+            return state
+        before = [NoText._span(state, start, _NEVER) for _, start in state.speaking]
+        spoken = () if state.told else _merged([*state.spoken, *before])[-_MOST:]
+        return replace(state, spoken=spoken, hold_ms=None, back_ms=event.media_ms)
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> Spans:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from detectors.rules import PackError
-from tests.detectors.live import Told, ended, found, heard, pack, said, when, wrote
+from tests.detectors.live import Told, ended, found, heard, hold, pack, said, when, wrote
 
 
 def test_a_call_is_longer_than_so() -> None:
@@ -107,6 +107,14 @@ def test_it_is_told_once_until_there_is_text_again() -> None:
     assert len(found(LOST, heard(0, 100_000))) == 1
     told = found(LOST, heard(0, 100_000), [wrote("您好", 50_000, 55_000)])
     assert [d.media_end_ms for d in told] == [30_000, 85_000]
+
+
+def test_singing_on_hold_is_no_speech() -> None:
+    assert found(LOST, hold(5000, 60_000), heard(6000, 59_000)) == []
+    assert found(LOST, heard(0, 59_000), hold(20_000, 50_000)) == []
+    (one,) = found(LOST, heard(0, 90_000), hold(20_000, 50_000))
+    assert (one.media_start_ms, one.media_end_ms) == (0, 60_000)
+    assert found(LOST, hold(5000, 60_000, "music"), heard(6000, 59_000)) == []
 
 
 def test_a_mixed_channel_is_heard_too_and_silence_loses_nothing() -> None:
