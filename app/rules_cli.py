@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -137,8 +137,6 @@ def backtest(
 def _show(report: Report) -> None:
     from rich.table import Table
 
-    from app.backtest import false_alarms
-
     out = Console(highlight=False)
     out.print(
         f"{report.pack} {report.version}: {report.calls} calls, {report.seconds / 60:.0f} minutes; "
@@ -146,35 +144,39 @@ def _show(report: Report) -> None:
         markup=False,
         soft_wrap=True,
     )
-    table = Table("rule", box=None, pad_edge=False)
-    for name in ("same", "new", "gone", "false alarms kept", "gone"):
+    found = [diff for diff in report.rules if diff.same or diff.new or diff.gone]
+    table = Table(box=None, pad_edge=False)
+    names = [diff.rule_id + (" *" if diff.limited else "") for diff in found]
+    # Also where the output is narrow, or goes into a file: an id cut short names nothing.
+    table.add_column("rule", no_wrap=True, min_width=max(map(len, names), default=4))
+    for name in ("same", "new", "gone"):
         table.add_column(name, justify="right")
-    table.add_column("")
-    for diff in report.rules:
-        if not (diff.same or diff.new or diff.gone):
-            continue
-        table.add_row(
-            diff.rule_id,
-            *(str(len(hits)) for hits in (diff.same, diff.new, diff.gone)),
-            *(str(false_alarms(hits)) for hits in (diff.same, diff.gone)),
-            f"limited: {', '.join(diff.limited)}" if diff.limited else "",
-        )
+    for name, diff in zip(names, found, strict=True):
+        table.add_row(name, _counted(diff.same), _counted(diff.new), _counted(diff.gone))
     out.print(table)
-    for diff in report.rules:
+    for diff in found:
         for kind, hits in (("new ", diff.new), ("gone", diff.gone)):
             for line in _places(hits):
                 out.print(f"{kind}  {diff.rule_id}  {line}", markup=False, soft_wrap=True)
-    if any(diff.limited for diff in report.rules):
+    if any(diff.limited for diff in found):
         out.print(
-            "limited: the store does not hold all that these rules look at (sound, hold, masked numbers); "
+            "* limited: the store does not hold all that these rules look at (sound, hold, masked numbers); "
             "what is gone may only not be seen again",
             markup=False,
             soft_wrap=True,
         )
 
 
+def _counted(hits: Sequence[Hit]) -> str:
+    """``3``, or ``3 (1 false)`` where people had found one to be a false alarm."""
+    from app.backtest import false_alarms
+
+    false = false_alarms(hits)
+    return f"{len(hits)} ({false} false)" if false else str(len(hits))
+
+
 def _places(hits: Iterable[Hit]) -> list[str]:
-    lines = [f"{hit.call_id}  {_clock(hit.start_ms)}" for hit in hits]
+    lines = [f"{hit.call_id}  {_clock(hit.start_ms)}–{_clock(hit.end_ms)}" for hit in hits]
     more = len(lines) - SHOWN
     return lines if more <= 0 else [*lines[:SHOWN], f"… and {more} more, see --json"]
 

@@ -162,8 +162,9 @@ def test_the_table_names_calls_and_media_times_and_progress_goes_to_standard_err
     calls: Store, pack: Path
 ) -> None:
     done = duting("backtest", pack)
-    assert "new   signal.complaint  c2  1:10.0" in done.stdout
-    assert "gone  redline.guarantee  c1  0:09.0" in done.stdout
+    assert "new   signal.complaint  c2  1:10.0–1:10.8" in done.stdout
+    assert "gone  redline.guarantee  c1  0:09.0–0:09.5" in done.stdout
+    assert "redline.guarantee     1    0  1 (1 false)" in done.stdout
     assert "backtest" not in done.stdout
 
 
