@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 
-import type { CallDetail, Published, Text } from '@/api/types'
+import type { CallDetail, Progress, Published, StepState, Text } from '@/api/types'
 import { applyToDetail, loadDetail } from '@/feed/detail'
 
 const AT = '2025-03-04T09:00:00.000Z'
@@ -54,4 +54,23 @@ test('the end of the call takes the partials away', () => {
   const ended = applyToDetail(spoken, event(11, 'call.ended', { reason: 'interrupted', media_ms: 6000 }))
   expect(ended.partials).toEqual([])
   expect(ended.call).toMatchObject({ state: 'ended', reason: 'interrupted', duration_ms: 6000 })
+})
+
+const checklist = (script: string, state: StepState = 'due', media = 1000): Progress => ({
+  call_id: 'c1', script, name: { zh: '流程', en: 'Script' }, media_ms: media, score: null,
+  steps: [{ id: 'greeting', name: { zh: '问候', en: 'Greeting' }, state, due_ms: 10_000 }],
+})
+
+test('a checklist is loaded with the call and replaced as a whole', () => {
+  const state = loadDetail({ ...loaded, progress: [checklist('service')] })
+  expect(state.progress.map((each) => each.steps[0]?.state)).toEqual(['due'])
+  const done = applyToDetail(state, event(11, 'script.progress', { progress: checklist('service', 'done') }))
+  expect(done.progress.map((each) => each.steps[0]?.state)).toEqual(['done'])
+})
+
+test('a call that moves to another script leaves the first; what the rules wait for stays below', () => {
+  const state = loadDetail({ ...loaded, progress: [checklist('rules'), checklist('service')] })
+  expect(state.progress.map((each) => each.script)).toEqual(['service', 'rules'])
+  const moved = applyToDetail(state, event(11, 'script.progress', { progress: checklist('sale') }))
+  expect(moved.progress.map((each) => each.script)).toEqual(['sale', 'rules'])
 })

@@ -6,7 +6,7 @@
 export type Channel = 'agent' | 'customer' | 'unknown'
 export type Severity = 'info' | 'warning' | 'critical'
 export type AlertState = 'open' | 'acknowledged' | 'resolved' | 'false_alarm' | 'escalated' | 'withdrawn'
-export type Match = 'exact' | 'pinyin' | 'regex' | 'similar' | 'timer' | 'count' | 'entity' | 'signal'
+export type Match = 'exact' | 'pinyin' | 'regex' | 'similar' | 'timer' | 'count' | 'entity' | 'signal' | 'script'
 export type Names = Record<string, string>
 
 export interface CallInfo {
@@ -100,6 +100,30 @@ export interface Hint {
   media_ms: number
 }
 
+export type StepState = 'waiting' | 'due' | 'done' | 'missed' | 'skipped' | 'too_late' | 'out_of_order'
+
+/** One line of the checklist. */
+export interface Step {
+  id: string
+  name: Names
+  state: StepState
+  required?: boolean
+  /** Media time of its deadline. */
+  due_ms?: number | null
+  done_ms?: number | null
+  hint?: Names | null
+}
+
+/** Where a call stands in a script; the whole checklist each time. */
+export interface Progress {
+  call_id: string
+  script: string
+  name: Names
+  media_ms: number
+  steps: Step[]
+  score?: number | null
+}
+
 export interface Health {
   step: number
   name: 'all' | 'fewer_partials' | 'no_partials' | 'no_retries' | 'refuse_calls'
@@ -132,6 +156,7 @@ export type EventType =
   | 'alert.updated'
   | 'marker.added'
   | 'hint.shown'
+  | 'script.progress'
   | 'health'
 
 export interface Published {
@@ -147,6 +172,7 @@ export interface Published {
   alert?: Alert
   marker?: Marker
   hint?: Hint
+  progress?: Progress
   health?: Health
 }
 
@@ -180,4 +206,6 @@ export interface CallDetail {
   utterances: (Text & { at?: string | null })[]
   alerts: FloorAlert[]
   markers: Marker[]
+  /** The last changed last. */
+  progress?: Progress[]
 }

@@ -1,6 +1,6 @@
 /** One call in full, and how one event changes it. Same manners as `reducer.ts`. */
 
-import type { CallDetail, CallView, FloorAlert, Marker, Published, Text } from '../api/types'
+import type { CallDetail, CallView, FloorAlert, Marker, Progress, Published, Text } from '../api/types'
 
 export interface DetailState {
   cursor: number
@@ -11,7 +11,12 @@ export interface DetailState {
   partials: Text[]
   alerts: FloorAlert[]
   markers: Marker[]
+  /** The lists that hold now, in the order in which they are shown. */
+  progress: Progress[]
 }
+
+/** The rules' own list: what they wait to hear. All others are scripts, and a call is in one at a time. */
+const RULES = 'rules'
 
 export function loadDetail(detail: CallDetail): DetailState {
   return {
@@ -21,7 +26,13 @@ export function loadDetail(detail: CallDetail): DetailState {
     partials: [],
     alerts: detail.alerts,
     markers: detail.markers,
+    progress: (detail.progress ?? []).reduce(withProgress, []),
   }
+}
+
+function withProgress(lists: readonly Progress[], told: Progress): Progress[] {
+  const others = lists.filter((each) => each.script !== told.script && (each.script === RULES || told.script === RULES))
+  return told.script === RULES ? [...others, told] : [told, ...others]
 }
 
 /** The state after the event; the same object when the event changes nothing. */
@@ -67,6 +78,9 @@ export function applyToDetail(state: DetailState, event: Published): DetailState
         const alert = { ...event.alert, at: known?.at ?? event.at }
         next.alerts = upsert(state.alerts, alert, (each) => each.id)
       }
+      break
+    case 'script.progress':
+      if (event.progress) next.progress = withProgress(state.progress, event.progress)
       break
     case 'marker.added':
       if (event.marker) next.markers = upsert(state.markers, event.marker, (each) => each.id)
