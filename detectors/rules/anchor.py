@@ -13,7 +13,7 @@ from typing import Final, Literal, cast, get_args
 from msgspec import Struct
 
 from detectors.rules.clues import Clues, clues
-from detectors.rules.combinators import LONGEST_WINDOW_S, MOST_TURNS, Window, own
+from detectors.rules.combinators import LONGEST_WINDOW_S, MOST_TURNS, Framed, Window, own
 from detectors.rules.form import Form
 from detectors.rules.model import Book, Condition, Found, Moment, Scene, Turn, Watch
 
@@ -64,10 +64,9 @@ class Scope(Struct, frozen=True):
         return apart <= self.window.turns
 
 
-class Anchor(Struct, frozen=True):
+class Anchor(Framed, frozen=True):
     """Of conditions on what is said: looks back over the turns. Only ``after`` and ``current``."""
 
-    inner: Condition
     of: Condition
     scope: Scope
 

@@ -63,6 +63,15 @@ class Own(Struct, frozen=True):
         return self.inner.find(scene, turn) if scene.rule.concerns(turn.role) else None
 
 
+class Framed(Struct, frozen=True):
+    """A condition that counts only where something around it is so; the inner one says whose words count."""
+
+    inner: Condition
+
+    def find(self, scene: Scene, turn: Turn) -> Found | None:
+        return self.inner.find(scene, turn)
+
+
 def own(condition: Condition) -> Condition:
     """What is said in it must be said by the rule's own role, wherever it names no other.
 
@@ -71,6 +80,8 @@ def own(condition: Condition) -> Condition:
     """
     if isinstance(condition, By | Own | Watch):
         return condition
+    if isinstance(condition, Framed):
+        return msgspec.structs.replace(condition, inner=own(condition.inner))
     if isinstance(condition, Any | All):
         return msgspec.structs.replace(condition, parts=tuple(own(part) for part in condition.parts))
     if isinstance(condition, Not):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from detectors.rules.combinators import All, Any, By, Not, Own
+from detectors.rules.combinators import All, Any, By, Framed, Not, Own
 from detectors.rules.form import Form
 from detectors.rules.model import Condition, Moment, Rule, Scene, Turn
 from streams.events import Channel
@@ -22,6 +22,8 @@ def may_say(condition: Condition, rule: Rule, channel: Channel) -> bool:
             return channel in (role, "unknown")
         case Any(parts, _) | All(parts, _):
             return any(may_say(part, rule, channel) for part in parts)
+        case Framed(inner=inner):
+            return may_say(inner, rule, channel)
         case _:
             return rule.concerns(channel)
 
@@ -36,6 +38,8 @@ def phrases(condition: Condition) -> tuple[str, ...]:
     """What it looks for, in words, as far as it says so."""
     match condition:
         case By(_, inner) | Own(inner) | Not(inner, _):
+            return phrases(inner)
+        case Framed(inner=inner):
             return phrases(inner)
         case Any(parts, _) | All(parts, _):
             return tuple(dict.fromkeys(text for part in parts for text in phrases(part)))

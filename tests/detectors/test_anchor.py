@@ -30,6 +30,7 @@ def test_what_stands_before_its_anchor_is_raised_when_the_anchor_is_said() -> No
     assert found.role == "customer"
     assert matched(found) == ("不需要",)
     assert (found.media_start_ms, found.anchor_ms) == (10_100, 10_000)
+    assert found.utterance_id == REFUSAL.utterance_id
     assert heard(pushy("before"), REFUSAL, PUSH) == []
 
 
@@ -138,6 +139,16 @@ def test_an_anchor_may_stand_under_unless_and_in_any() -> None:
 )
 def test_a_broken_anchor_is_refused_with_a_reason(anchor: str, said_so: str) -> None:
     assert any(said_so in problem for problem in problems(f"{{phrase: [再考虑], anchor: {anchor}}}"))
+
+
+def test_an_anchored_condition_inside_another_keeps_its_own_role() -> None:
+    nested = ("{phrase: [再考虑], anchor: {where: after, turns: 3, of: {phrase: [不需要], role: customer, "
+              "anchor: {of: {phrase: [收益]}, where: after, turns: 2}}}}")  # fmt: skip
+    rules = pack(nested)
+    unwanted = said("真的不需要", role="customer", start=10_000)
+    assert heard(rules, unwanted, PUSH) == []
+    (found,) = heard(rules, said("收益好", start=5000), unwanted, PUSH)
+    assert (found.role, found.utterance_id) == ("agent", "c:agent:12000")
 
 
 def test_an_anchor_that_takes_time_cannot_stand_under_unless() -> None:

@@ -132,12 +132,27 @@ VALUES = st.recursive(
     | st.booleans()
     | st.integers()
     | st.text(max_size=5)
-    | st.sampled_from(["phrase", "any", "agent"]),
+    | st.sampled_from(["phrase", "any", "agent", "after", "phone", "queue"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["any", "all", "not", "phrase", "regex", "silence", "role", "within", "match", "seconds"]
+                [
+                    *(
+                        "any",
+                        "all",
+                        "not",
+                        "phrase",
+                        "regex",
+                        "silence",
+                        "role",
+                        "within",
+                        "match",
+                        "seconds",
+                    ),
+                    *("near", "a", "b", "similar", "repeat", "entity", "sentiment", "below", "attribute"),
+                    *("name", "is", "anchor", "of", "where", "turns"),
+                ]
             ),
             inner,
             max_size=3,
