@@ -15,7 +15,7 @@ from app.store import Store
 from app.store.times import now, written
 from detectors.backtest import Hit, RuleDiff, StoredCall, compare, replay
 from detectors.rules import Pack
-from streams.events import CallInfo, Channel, Transcript, Word
+from streams.events import CallInfo, Channel, Emotion, Transcript, Word
 
 _AGO: Final = re.compile(r"(\d{1,5})([dh])")
 
@@ -107,6 +107,7 @@ def _stored(store: Store, call_id: str) -> StoredCall | None:
             )
             for row in file.utterances
         ),
+        emotions=tuple(msgspec.json.decode(row.body, type=Emotion) for row in file.emotions),
     )
 
 

@@ -1,7 +1,7 @@
 """A pack over calls of the past: what it finds in them, beside what was found while they ran.
 
 The store keeps words, not sounds. Speech edges are those of the utterances, personal data is masked, and
-how a voice sounded or who put whom on hold is not there; rules that need it are said to be ``limited``,
+how loud a voice was or who put whom on hold is not there; rules that need it are said to be ``limited``,
 so that nobody takes a hit that cannot be found again for one that is gone.
 """
 
@@ -13,7 +13,6 @@ from typing import Final, Literal
 
 from msgspec import Struct, structs
 
-from detectors.base import Detector
 from detectors.emotion import EmotionDetector
 from detectors.panel import Panel
 from detectors.rules.loader import AROUND, LEAVES
@@ -26,13 +25,14 @@ from streams.events import (
     CallStarted,
     Channel,
     Detection,
+    Emotion,
     Finding,
     SpeechStarted,
     SpeechStopped,
     Transcript,
 )
 
-NOT_STORED: Final = ("energy", "emotion", "hold", "hangup", "entity")
+NOT_STORED: Final = ("energy", "hold", "hangup", "entity")
 """Operators that look at what the store does not hold, or holds masked."""
 PREROLL_MS: Final = 300
 """By so much an utterance begins before its speech."""
@@ -52,10 +52,12 @@ class StoredCall(Struct, frozen=True, kw_only=True):
     reason: Literal["hangup", "disconnected", "interrupted", "error"]
     finals: tuple[Transcript, ...]
     """Those without text too: somebody spoke."""
+    emotions: tuple[Emotion, ...] = ()
+    """As they were found while the call ran."""
 
-    def events(self) -> list[CallEvent]:
+    def events(self) -> list[CallEvent | Emotion]:
         """What its detectors saw, as far as it is known: edges by media time, transcripts a little later."""
-        events: list[CallEvent] = []
+        events: list[CallEvent | Emotion] = []
         by_channel: dict[Channel, list[Transcript]] = defaultdict(list)
         for final in sorted(self.finals, key=lambda t: (t.start_ms, t.utterance_id)):
             by_channel[final.role].append(final)
@@ -65,8 +67,9 @@ class StoredCall(Struct, frozen=True, kw_only=True):
                     SpeechStarted(call_id=self.call.call_id, channel=channel, media_ms=start),
                     SpeechStopped(call_id=self.call.call_id, channel=channel, media_ms=end),
                 ]
-        events += self.finals
-        events.sort(key=lambda e: e.media_ms + (_HANGOVER_MS if isinstance(e, Transcript) else 0))
+        # An emotion is told right before the transcript of its utterance.
+        events += [*self.emotions, *self.finals]
+        events.sort(key=lambda e: e.media_ms + (_HANGOVER_MS if isinstance(e, Transcript | Emotion) else 0))
         ended = max([self.media_ms, *(final.end_ms for final in self.finals)])
         return [
             CallStarted(call=self.call),
@@ -101,12 +104,12 @@ class RuleDiff(Struct, frozen=True, kw_only=True):
     """Operators of the rule that the stored calls do not tell enough for."""
 
 
-def drive(detector: Detector, events: Iterable[CallEvent]) -> Iterator[Finding]:
+def drive(detector: Panel, events: Iterable[CallEvent | Emotion]) -> Iterator[Finding]:
     """What the detector says to the events, woken in between whenever it asked for it."""
     now_ms = 0
     for event in events:
         # A transcript comes later than its media time says: it brings no clock.
-        if not isinstance(event, Transcript):
+        if not isinstance(event, Transcript | Emotion):
             before: int | None = None
             while (wake := detector.wake_at()) is not None and wake <= event.media_ms and wake != before:
                 before, now_ms = wake, max(now_ms, wake)

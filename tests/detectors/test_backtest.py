@@ -6,10 +6,12 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from detectors.backtest import Hit, StoredCall, compare, limits, replay
 from detectors.rules import parse_pack
-from streams.events import CallInfo, Channel, SpeechStarted, SpeechStopped, Transcript
+from streams.events import CallInfo, Channel, Emotion, SpeechStarted, SpeechStopped, Transcript
+from tests.detectors.stream import pack
 
 PACK = parse_pack(
     """\
@@ -90,6 +92,31 @@ def test_a_stored_call_raises_what_is_said_and_what_is_not_and_counts_trials() -
         ("trial.two", 21_000, True),
         ("dynamics.silence", 22_000, False),
     ]
+
+
+def test_how_somebody_felt_then_is_told_again_before_the_words_it_was_found_in() -> None:
+    rules = pack("{emotion: {of: customer, feeling: angry, level: 6}}", "customer")
+    angry = Emotion(
+        call_id="c",
+        role="customer",
+        utterance_id="c:customer:1000",
+        media_start_ms=1000,
+        media_end_ms=3000,
+        feeling="angry",
+        level=8.0,
+        trend=0.0,
+        voice=None,
+        words=8.0,
+    )
+    stored = replace(call(said(1000, 3000, "气死我了", "customer"), media_ms=9000), emotions=(angry,))
+    kinds = [type(event) for event in stored.events()]
+    assert kinds.index(Emotion) == kinds.index(Transcript) - 1
+    assert [found.rule_id for found in replay(rules, stored)] == ["t.rule"]
+    assert limits(rules.rules[0]) == ()
+
+
+def test_a_rule_that_needs_what_is_not_stored_is_limited() -> None:
+    assert limits(pack("{any: [{phrase: [保本]}, {hold: {seconds: 60}}]}").rules[0]) == ("hold",)
 
 
 def test_an_empty_call_raises_nothing() -> None:
