@@ -27,9 +27,13 @@ class Panel:
         self._emotion = emotion
         self._detectors: Sequence[Detector] = (self._rules,) if emotion is None else (emotion, self._rules)
         self._ended = False
+        self._due: int | None = None
+        self._due_known = False
+        """Whether ``_due`` is what ``wake_at`` says: it is asked for many times between two events."""
 
     def on_event(self, event: CallEvent | Emotion) -> list[Finding]:
         """What the event makes the detectors say. Final transcripts may still come after ``CallEnded``."""
+        self._due_known = False
         if isinstance(event, CallUpdated):
             self.call = event.call
         found: list[Finding] = []
@@ -51,12 +55,15 @@ class Panel:
     def wake_at(self) -> int | None:
         if self._ended:
             return None
-        times = [wake for d in self._detectors if (wake := d.wake_at()) is not None]
-        return min(times, default=None)
+        if not self._due_known:
+            times = [wake for d in self._detectors if (wake := d.wake_at()) is not None]
+            self._due, self._due_known = min(times, default=None), True
+        return self._due
 
     def on_wake(self, now_ms: int) -> list[Finding]:
         if self._ended:
             return []
+        self._due_known = False
         return [d for detector in self._detectors for d in detector.on_wake(now_ms)]
 
     def card(self, rule_id: str) -> RuleCard:
@@ -75,6 +82,6 @@ class Panel:
         call, ended, states = msgspec.msgpack.decode(snapshot, type=tuple[CallInfo, bool, list[bytes]])
         if len(states) != len(self._detectors):
             raise ValueError(f"expected a snapshot of {len(self._detectors)} detectors, came {len(states)}")
-        self.call, self._ended = call, ended
+        self.call, self._ended, self._due_known = call, ended, False
         for detector, state in zip(self._detectors, states, strict=True):
             detector.restore(state)
