@@ -39,10 +39,16 @@ _AHEAD: Final = 3
 
 # 一 stays a word in 一定, 一样, 一起 …; 十 in 十分; 百 in 百分之.
 _DIGIT: Final = r"(?:[零〇二三四五六七八九两幺0-9]|一(?![定样起直些旦般切律概共边再向味心手]))"
+# 三万，十分满意: what is written as a number already ends before it, 五十分 does not.
+_TEN: Final = r"十(?!分(?![之钟])|足)"
 _RUN: Final = (
-    rf"(?:{_DIGIT}|十(?!分(?![之钟])|足))(?:{_DIGIT}|[十千万亿]|百(?!分)|点(?={_DIGIT}|十)|\.(?=[0-9]))*"
+    rf"(?:{_DIGIT}|{_TEN})(?:{_DIGIT}|[千万亿]|{_TEN}|(?<![0-9])十|百(?!分)|点(?={_DIGIT}|十)|\.(?=[0-9]))*"
 )
 _NUMBERS: Final = re.compile(rf"百分(?:之(?P<share>{_RUN}|百)|百)|(?P<run>{_RUN})")
+# 五六百, 二十五六, 三五万: about so much; no number that could be written.
+_ABOUT: Final = re.compile(
+    "[二三四五六七八九两一][二三四五六七八九](?=[十百千万亿])|[十百千万亿][一二三四五六七八九]{2}"
+)
 _DECIMAL: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
@@ -211,7 +217,7 @@ def _value(run: str) -> str | None:
 
     A run without a unit is spelled digit by digit and keeps its zeros, as telephone numbers need.
     """
-    if len(run) > _LONGEST_NUMBER:
+    if len(run) > _LONGEST_NUMBER or _ABOUT.search(run):
         return None
     spelled = "".join(str(_DIGITS[c]) if c in _DIGITS else "." if c == "点" else c for c in run)
     parts = re.findall(r"[0-9.]+|[十百千万亿]", spelled)

@@ -112,6 +112,14 @@ _POLYPHONES: Final = {
             "佛:fo|fu",
             "嚼:jiao|jue",
             "暴:bao|pu",
+            "伺:ci|si",
+            "勒:le|lei",
+            "攒:zan|cuan",
+            "扎:zha|za",
+            "劲:jin|jing",
+            "屏:ping|bing",
+            "拓:tuo|ta",
+            "吭:keng|hang",
         ]
     )
 }

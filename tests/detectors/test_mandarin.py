@@ -41,8 +41,16 @@ def test_what_is_equal_in_speech_becomes_equal_in_text(spoken: str, written: str
     assert written == normalise(spoken).text
 
 
+@pytest.mark.parametrize("about", ["五六百块", "三五万", "二十五六岁", "一百二三十", "两三千", "十二三个"])
+def test_about_so_much_is_no_number(about: str) -> None:
+    assert normalise(about).text == about
+
+
 def test_a_pause_ends_a_number() -> None:
     assert normalise("存了三万，五月到期").text == "存了300005月到期"
+    satisfied = normalise("存了三万，十分满意").text
+    assert satisfied == "存了30000十分满意" == normalise(satisfied).text
+    assert normalise("五十分").text == "50分"
 
 
 @given(st.one_of(SPEECH, st.text(max_size=40)))
@@ -80,6 +88,65 @@ def test_an_exact_match_implies_a_match_by_sound(phrase: str, before: str) -> No
     assert wanted == sounds[len(sounds) - len(wanted) :]
     hits = Lexicon([phrase]).scan(normalise(before + "，" + phrase))
     assert any(hit.exact and hit.cost == 0 for hit in hits[0])
+
+
+PHRASES = [
+    "保本保息",
+    "百分之三点八五",
+    "12378",
+    "年化百分之十",
+    "打12315投诉",
+    "三个月",
+    "5月到期",
+    "转三万给我",
+    "收益翻倍不亏",
+    "验证码…告诉我",
+    "保证每年百分之五的收益",
+]
+BY_SOUND = Lexicon(PHRASES)
+BY_SOUND_ONLY = Lexicon(PHRASES)
+BY_SOUND_ONLY._automaton = Lexicon(["z"])._automaton
+HEARD = st.lists(
+    st.one_of(
+        st.sampled_from([p.replace("…", "") for p in PHRASES]),
+        st.sampled_from(["薄本保锡", "打一二三一五投书", "收意翻倍不亏", "保正每年百分之五的收益"]),
+        st.text(alphabet="一二三五七八十百千万亿点分之零.%0123456789，嗯月个保本给我", max_size=4),
+    ),
+    max_size=5,
+).map("".join)
+
+
+@given(HEARD)
+def test_an_exact_match_is_a_match_by_sound_too(text: str) -> None:
+    normal = normalise(text)
+    by_sound = BY_SOUND_ONLY.scan(normal)
+    for number, hits in BY_SOUND.scan(normal).items():
+        for hit in hits:
+            paused = any(hit.start < pause < hit.end for pause in normal.breaks)
+            if hit.exact and not paused:
+                assert any(
+                    (other.start, other.cost) == (hit.start, 0.0) for other in by_sound.get(number, [])
+                ), (normal, hit)
+
+
+@given(HEARD)
+def test_a_match_never_begins_or_ends_inside_a_number(text: str) -> None:
+    normal = normalise(text)
+    for hits in BY_SOUND.scan(normal).values():
+        for hit in hits:
+            assert not normal.cuts_number(hit.start)
+            assert not normal.cuts_number(hit.end)
+
+
+@given(HEARD)
+def test_what_matched_is_found_again_where_it_stands_in_the_original(text: str) -> None:
+    normal = normalise(text)
+    for hits in BY_SOUND.scan(normal).values():
+        for hit in hits:
+            first, last = normal.span(hit.start, hit.end)
+            assert 0 <= first < last <= len(text)
+            if hit.exact:
+                assert normalise(text[first:last]).text == normal.text[hit.start : hit.end]
 
 
 @pytest.mark.parametrize(
