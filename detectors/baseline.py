@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import Final
 
-import numpy as np
 from msgspec import Struct
 
 from streams.events import Transcript, Voice
@@ -83,15 +83,14 @@ class Baseline(Struct, array_like=True):
         """z-scores as ``SOUNDS``, −4 to 4, 0 where nothing was measured; ``None`` while nothing is known."""
         if not self.is_known:
             return None
-        known = np.array(self.utterances, np.float64)  # None becomes NaN
         out: list[float] = []
-        for column, value, usual in zip(known.T, heard, _USUAL, strict=True):
-            shown = column[~np.isnan(column)]
-            if value is None or not len(shown):
+        for column, value, usual in zip(zip(*self.utterances, strict=True), heard, _USUAL, strict=True):
+            shown = [known for known in column if known is not None]
+            if value is None or not shown:
                 out.append(0.0)
                 continue
-            middle = float(np.median(shown))
-            spread = 1.4826 * float(np.median(np.abs(shown - middle)))
+            middle = median(shown)
+            spread = 1.4826 * median(abs(known - middle) for known in shown)
             # Five utterances show little of a spread: what is usual counts as some more.
             scale = math.sqrt((_TRUST * usual**2 + len(shown) * spread**2) / (_TRUST + len(shown)))
             out.append(round(min(_FAR, max(-_FAR, (value - middle) / scale)), 3))
