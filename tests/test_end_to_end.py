@@ -70,7 +70,8 @@ def test_a_call_over_the_websocket_raises_its_alerts_at_a_supervisors_socket(ser
     assert score.missed == []
     assert score.unexpected == []
     totals = outcome.totals_ms()
-    assert len(totals) == len(score.hit) == 2
+    # Scripts and feelings raise alerts of their own beside those of the turns.
+    assert len(totals) >= len(score.hit) == 2
     assert all(total > 0 for total in totals)
     steps = outcome.supervisor.alerts[outcome.ids["short"]][0][1].latency_ms
     parts = (steps.vad, steps.queue, steps.asr, steps.rules, steps.delivery)
