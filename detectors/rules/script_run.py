@@ -42,6 +42,9 @@ class ScriptRun:
         self._watches: dict[int, Any] = {}
         self._wake: int | None = None
         """Asked for far more often than anything happens."""
+        self._due: int | None = None
+        """The part of it that is for the nodes."""
+        self._known: Standing | None = None
         self._choose(call, 0)
 
     def on_event(self, event: CallEvent | Emotion, turns: Sequence[Turn]) -> list[Finding]:
@@ -52,11 +55,17 @@ class ScriptRun:
         if self._script is None:
             return []
         self._reach(event.media_ms)
+        quiet = not isinstance(event, CallStarted | CallUpdated | CallEnded)
         if isinstance(event, SpeechStarted | SpeechStopped):
-            self._state = replace(self._state, speech=self._state.speech.edge(event))
+            before = self._state.speech
+            self._state = replace(self._state, speech=before.edge(event))
+            quiet = self._state.speech.firsts() == before.firsts()
         elif isinstance(event, CallEnded):
             self._state = replace(self._state, ended_ms=event.media_ms, hung_up=event.reason == "hangup")
         told = self._ask(lambda watch, own, scene: watch.on_event(own, event, scene), turns)
+        if quiet and not told and (self._wake is None or self._state.now_ms < self._wake):
+            self._set_alarm(by_watches_only=True)
+            return []  # most events: no word said, no time over
         return self._go_on(self._script, told, instant(self._call.call_id, event.media_ms), turns)
 
     def on_turn(self, turn: Turn, turns: Sequence[Turn]) -> list[Finding]:
@@ -210,7 +219,7 @@ class ScriptRun:
 
     def _say(self, script: Script, node: Node, at: Sighting) -> None:
         if self._state.nodes[node.id].entered_ms is None:
-            way = Standing(script, self._state).way_to(node)
+            way = self._standing(script).way_to(node)
             if way is None:
                 return  # on a branch that this call has not taken
             self._set(node.id, entered_ms=at.start_ms, anchor_ms=at.anchor_ms, skipped=way)
@@ -224,7 +233,7 @@ class ScriptRun:
         own = self._state.nodes[node.id]
         if own.said is not None and own.said.start_ms <= at.start_ms:
             return
-        if own.entered_ms is None and Standing(script, self._state).way_to(node) is None:
+        if own.entered_ms is None and self._standing(script).way_to(node) is None:
             return  # on a branch that this call has not taken
         known, cooldown = own.violated, node.rule.cooldown_ms
         if known is None or at.start_ms < known.start_ms:
@@ -249,7 +258,7 @@ class ScriptRun:
             node, own = script.node(node_id), self._state.nodes[node_id]
             if own.decided or not node.branches or own.entered_ms is None:
                 continue
-            over = Standing(script, self._state).is_over(node)
+            over = self._standing(script).is_over(node)
             if own.said is None and not over:
                 continue
             taken = self._choice(node, own, over, turn, sees)
@@ -297,19 +306,28 @@ class ScriptRun:
 
     # ── what is told ──────────────────────────────────────────────────────────────────────────────
 
-    def _set_alarm(self) -> None:
+    def _standing(self, script: Script) -> Standing:
+        known = self._known
+        if known is None or known.state is not self._state or known.script is not script:
+            known = self._known = Standing(script, self._state)
+        return known
+
+    def _set_alarm(self, by_watches_only: bool = False) -> None:
+        """``by_watches_only``: nothing has happened to the nodes."""
         self._wake = None
         if self._script is None or self._state.ended_ms is not None:
             return
-        standing = Standing(self._script, self._state)
-        times = [watch.wake_at(self._watches[watch.number]) for watch in self._all_watches()]
-        times += [standing.due(node) for node in self._script.nodes]
+        if not by_watches_only:
+            standing = self._standing(self._script)
+            due = [time for node in self._script.nodes if (time := standing.due(node)) is not None]
+            self._due = min(due, default=None)
+        times = [self._due, *(watch.wake_at(self._watches[watch.number]) for watch in self._all_watches())]
         self._wake = min((time for time in times if time is not None), default=None)
 
     def _judge(self, script: Script) -> list[Finding]:
         out: list[Finding] = []
         for node in script.nodes:
-            own, fault = self._state.nodes[node.id], Standing(script, self._state).fault(node)
+            own, fault = self._state.nodes[node.id], self._standing(script).fault(node)
             if fault is not None and fault.counts(node) and own.raised is None:
                 detection = self._deviation(node, fault)
                 self._set(node.id, raised=detection)
@@ -340,7 +358,7 @@ class ScriptRun:
 
     def _progress(self, script: Script) -> list[Progress]:
         """The whole checklist, if anything on it has changed."""
-        standing = Standing(script, self._state)
+        standing = self._standing(script)
         steps = standing.steps()
         if steps == self._state.told:
             return []

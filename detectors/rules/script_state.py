@@ -103,6 +103,9 @@ class Standing:
 
     def __init__(self, script: Script, state: ScriptState) -> None:
         self.script, self.state = script, state
+        self._limits: dict[str, Limit | None] = {}
+        self._faults: dict[str, Fault | None] = {}
+        """What was asked before: several ask the same, and nothing changes."""
 
     def own(self, node_id: str) -> NodeState:
         return self.state.nodes[node_id]
@@ -111,6 +114,11 @@ class Standing:
 
     def limit(self, node: Node) -> Limit | None:
         """The node's time; ``None`` while it does not run."""
+        if node.id not in self._limits:
+            self._limits[node.id] = self._limit(node)
+        return self._limits[node.id]
+
+    def _limit(self, node: Node) -> Limit | None:
         own = self.own(node.id)
         limits: list[Limit] = []
         since = self._since(node)
@@ -164,14 +172,20 @@ class Standing:
 
     def fault(self, node: Node) -> Fault | None:
         """What is wrong with a node by all that is known now. An optional one may have a fault too."""
+        if node.id not in self._faults:
+            self._faults[node.id] = self._fault(node)
+        return self._faults[node.id]
+
+    def _fault(self, node: Node) -> Fault | None:
         own, role = self.own(node.id), node.rule.role
         said_ms = own.said.start_ms if own.said is not None else None
 
         def unsaid_by(limit_ms: int, grace_ms: int = 0) -> bool:
             late = said_ms is None or said_ms > limit_ms
-            return late and self.is_clear(role, limit_ms, grace_ms)
+            # What has been raised is taken back for what was said, not for what might be.
+            return late and (own.raised is not None or self.is_clear(role, limit_ms, grace_ms))
 
-        if own.said is not None and self._is_out_of_order(own.said, own.skipped):
+        if own.said is not None and self._is_out_of_order(own.said, own):
             return Fault(own.said.anchor_ms, own.said, order=True)
         if own.violated is not None and unsaid_by(own.violated.start_ms):
             return Fault(own.violated.anchor_ms, own.violated)
@@ -189,11 +203,12 @@ class Standing:
         """Whether its time has gone by without it."""
         return self.own(node.id).said is None and self.fault(node) is not None
 
-    def _is_out_of_order(self, said: Sighting, skipped: Sequence[str]) -> bool:
-        for name in skipped:
+    def _is_out_of_order(self, said: Sighting, own: NodeState) -> bool:
+        for name in own.skipped:
             other = self.own(name).said
             late = other is None or other.start_ms > said.start_ms
-            if late and self.is_clear(self.script.node(name).rule.role, said.start_ms):
+            role = self.script.node(name).rule.role
+            if late and (own.raised is not None or self.is_clear(role, said.start_ms)):
                 return True
         return False
 

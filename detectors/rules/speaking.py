@@ -41,6 +41,9 @@ class Speech(Struct, frozen=True, array_like=True):
         times += [at for channel, at in self.first.items() if _is(channel, role)]
         return min(times, default=None)
 
+    def firsts(self) -> tuple[int | None, ...]:
+        return self.first_of("agent"), self.first_of("customer"), self.first_of("any")
+
     def anew(self) -> Speech:
         """As if nobody had said anything yet; what is being said goes on."""
         return replace(self, first={})

@@ -157,6 +157,14 @@ def test_a_deadline_waits_no_longer_than_fifteen_seconds_and_takes_back_what_was
     assert (phone.states, phone.score) == ({"greeting": "done"}, 100.0)
 
 
+def test_what_was_raised_stands_when_the_start_of_speech_is_told_too_late() -> None:
+    phone = Phone(pack(GREETING)).says("喂", 2_000, 3_000).passes(12_500)
+    phone.starts(11_900).stops(14_000)
+    assert phone.deviations == [("script.greeting", False)]
+    phone.text("请讲", 11_900, 14_000)
+    assert phone.deviations == [("script.greeting", False)]
+
+
 def test_a_cough_is_no_first_speech() -> None:
     phone = Phone(pack(GREETING)).starts(1_000).stops(1_300).text("", 1_000, 1_300)
     phone.passes(30_000).says("您好", 30_000, 31_000)
