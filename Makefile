@@ -142,6 +142,7 @@ bench: $(VENV_STAMP) $(MODEL_FILE) $(STATIC)/index.html
 	  fi; \
 	}; \
 	run detection --calls app/demo/calls; \
+	run rules; \
 	run listening; \
 	run latency --calls $(CALLS) --seconds $(SECONDS); \
 	run capacity --calls 150 --seconds $(SECONDS); \
