@@ -310,8 +310,11 @@ class LocalRunner:
         await self._recogniser.ready(self.UNPACED_JOBS)
         await asyncio.sleep(0)
 
-    async def close(self, call_id: str, reason: EndReason) -> None:
-        """End a call: cut what is being said, wait for its finals, then tell everybody."""
+    async def close(self, call_id: str, reason: EndReason, by: Channel | None = None) -> None:
+        """End a call: cut what is being said, wait for its finals, then tell everybody.
+
+        ``by``: who hung up, where the telephony says so.
+        """
         call = self._calls.get(call_id)
         if call is None:
             return
@@ -324,7 +327,7 @@ class LocalRunner:
         if self._calls.get(call_id) is not call:
             return
         self._teller.tell(call.live, call.live.end())
-        ended = CallEnded(call_id=call_id, media_ms=media_ms, reason=reason)
+        ended = CallEnded(call_id=call_id, media_ms=media_ms, reason=reason, by=by)
         self._teller.tell(call.live, call.live.detector.on_event(ended))
         if self._audio is not None:
             await self._audio.close(call_id, media_ms)

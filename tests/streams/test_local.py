@@ -513,3 +513,15 @@ async def test_what_a_gap_lets_the_detector_say_is_told():
     await run.close("c", "hangup")
     await run.stop()
     assert [alert.rule_id for alert in outlet.of(Alert)] == ["dynamics.gap"]
+
+
+async def test_who_hung_up_is_told_where_the_telephony_knows():
+    outlet, detector = Outlet(), Words()
+    run = runner(outlet, detector=detector)
+    await run.start()
+    run.open(CallInfo(call_id="c"), paced=True)
+    await run.close("c", "hangup", by="customer")
+    await run.stop()
+    assert detector.seen[-1].by == "customer"
+    (ended,) = outlet.of(CallEnded)
+    assert ended.by == "customer"
