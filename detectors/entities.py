@@ -47,7 +47,9 @@ def entities(normal: Normal, kinds: Collection[Kind] = KINDS, asked: bool = Fals
     if "amount" in kinds:
         taken = [(one.start, one.end) for one in found]
         found += [
-            sum_ for sum_ in _amounts(normal) if all(sum_.end <= a or b <= sum_.start for a, b in taken)
+            sum_
+            for sum_ in (*_amounts(normal), *_about(normal))
+            if all(sum_.end <= a or b <= sum_.start for a, b in taken)
         ]
     if "address" in kinds:
         found += _addresses(normal)
@@ -106,7 +108,7 @@ def continues(text: str, before: str) -> bool:
 _SPOKEN: Final = dict(zip("零〇洞一幺二三四五六七八九", "0001123456789", strict=True))
 _DIGIT: Final = r"(?:[0-9零〇洞幺二三四五六七八九]|一(?![定样起直些旦般切律概共边再向味心手]))"
 _JOINER: Final = r"(?:然后|接着|后面是|后面|后边是|后边|还有|再|是|对|横杠|杠)"
-_RUN: Final = re.compile(rf"{_DIGIT}(?:{_JOINER}?{_DIGIT})*(?:x(?![a-z])|叉|[艾爱埃]克斯)?")
+_RUN: Final = re.compile(rf"{_DIGIT}(?:{_JOINER}?{_DIGIT})*(?:{_JOINER}?(?:x(?![a-z])|叉|[艾爱埃]克斯))?")
 _ONE: Final = re.compile(rf"{_DIGIT}|x|叉|[艾爱埃]克斯")
 _FEWEST_DIGITS: Final = 4
 _BEGINS: Final = re.compile(rf"{_JOINER}?(?:{_DIGIT}|x(?![a-z])|叉)")
@@ -274,8 +276,10 @@ _MONEY_WORD: Final = re.compile(
 _SIGNS: Final = ("¥", "￥")
 _THOUSANDS: Final = re.compile(r"[0-9０-９]{1,3}(?:[,，][0-9０-９]{3})+(?:[.．][0-9０-９]+)?")
 _ABOUT: Final = re.compile(
-    r"(?<![零〇一二两三四五六七八九])(一二|两三|二三|三四|三五|四五|五六|六七|七八|八九)(?=[十百千万亿])"
+    r"(?<![零〇一二两三四五六七八九])(?:[二三四五六七八九]?十)?(?P<less>[一二两三四五六七八九])[二三四五六七八九](?=[十百千万亿])[十百千万亿]{1,3}"
+    r"(?P<money>块钱|块|元钱|元|圆|人民币|rmb|美元|美金|欧元|英镑)?"
 )
+"""两三万 is two to three: it stays in words, and the smaller counts."""
 _LARGEST: Final = 12
 """Digits of a sum; more are the number of something."""
 
@@ -299,6 +303,21 @@ def _amounts(normal: Normal) -> Iterator[Entity]:
             yield Entity("amount", start, match.end(), value)
 
 
+def _about(normal: Normal) -> Iterator[Entity]:
+    text = normal.text
+    for match in _ABOUT.finditer(text):
+        start, end = match.span()
+        if start and text[start - 1].isdigit():
+            continue
+        less = normalise(text[start : match.end("less")] + text[match.end("less") + 1 : end]).text
+        number = re.match(r"[0-9]+", less)
+        known = match["money"] is not None or not {"万", "亿"}.isdisjoint(match.group())
+        named = _MONEY_WORD.search(text[max(0, start - 12) : start]) is not None
+        if number is None or not (known or named) or _follows(_OTHER, normal, end):
+            continue
+        yield Entity("amount", start, end, number.group())
+
+
 def _yuan(normal: Normal, start: int, end: int, match: re.Match[str] | None) -> str | None:
     """Value of the number at ``start`` to ``end``, with what ``match`` found behind it, if it is money."""
     number = normal.text[start:end]
@@ -316,11 +335,6 @@ def _yuan(normal: Normal, start: int, end: int, match: re.Match[str] | None) -> 
         signed = normal.source[:first].rstrip(" ").endswith(_SIGNS)
         if number[0] == "0" or not (signed or large or (named and (len(number) > 1 or units))):
             return None
-    about = _ABOUT.search(said)
-    if about is not None:
-        # 两三万 is two to three: the smaller counts.
-        less = normalise(said[: about.start() + 1] + said[about.end() :]).text
-        number = less if re.fullmatch(r"[0-9.]+", less) else number
     value = Decimal(number)
     for unit in units:
         value *= _SIZES[unit]
