@@ -17,6 +17,14 @@ from detectors.rules.form import Form
 from detectors.rules.model import Book, Condition, Moment, Scene, Watch
 from streams.events import CallEvent, Channel, Emotion, Feeling
 
+_NAMES: Final[dict[Feeling, str]] = {
+    "calm": "平静",
+    "pleased": "满意",
+    "anxious": "焦急",
+    "sad": "难过",
+    "displeased": "不满",
+    "angry": "愤怒",
+}
 NAMES: Final = ("emotion",)
 _SIDES: Final = ("agent", "customer")
 _PAUSE_MS: Final = 30_000
@@ -61,7 +69,7 @@ class Feels(Watch, frozen=True, kw_only=True):
             start_ms=since,
             end_ms=state.end_ms,
             role=event.role,
-            text=f"{event.feeling} {event.level:.1f}",
+            text=f"{_NAMES[event.feeling]} {event.feeling} {event.level:.1f}",
             anchor_ms=since,
             utterance_id=event.utterance_id,
         )

@@ -285,6 +285,7 @@ class Standing:
 
 
 def _waited(since_ms: int, until_ms: int) -> Sighting:
-    """What was waited for in vain, from when to when."""
+    """What was waited for in vain, from when to when: it lies where the waiting was over."""
     until_ms = max(since_ms, until_ms)
-    return Sighting(since_ms, until_ms, since_ms, f"{(until_ms - since_ms) / 1000:g} s")
+    waited = f"{(until_ms - since_ms) / 1000:.0f} s"
+    return Sighting(until_ms, until_ms, since_ms, f"{waited} 内未说 / not said within {waited}")

@@ -31,7 +31,7 @@ def test_somebody_is_angry_for_so_long() -> None:
     assert (one.role, one.utterance_id, one.evidence.text) == (
         "customer",
         "c:customer:9000",
-        "displeased 6.0",
+        "不满 displeased 6.0",
     )
 
 

@@ -110,7 +110,7 @@ def test_what_is_not_said_in_time_is_raised_at_its_deadline_and_anchored_where_i
     phone.passes(12_500)
     (found,) = [d for d in phone.found if isinstance(d, Detection)]
     assert found.rule_id == "script.greeting"
-    assert (found.anchor_ms, found.media_start_ms, found.media_end_ms) == (2_000, 2_000, 12_000)
+    assert (found.anchor_ms, found.media_start_ms, found.media_end_ms) == (2_000, 12_000, 12_000)
     assert found.evidence.how == "script"
     assert (phone.states, phone.score) == ({"greeting": "missed"}, 0.0)
     assert phone.panel.wake_at() is None
