@@ -22,7 +22,19 @@ ARROWS = {
 }
 
 # The core takes values and returns values: no clock, no event loop, no thread, no network.
-PURE = ("audio", "silero", "vad", "listen", "batching", "events", "raising", "voice", "music", "pacing")
+PURE = (
+    "audio",
+    "silero",
+    "vad",
+    "listen",
+    "batching",
+    "events",
+    "raising",
+    "voice",
+    "music",
+    "pacing",
+    "wire",
+)
 IMPURE_MODULES = ("asyncio", "time", "threading", "multiprocessing", "socket", "subprocess", "httpx")
 CLOCK_READS = ("now", "utcnow", "today")
 
