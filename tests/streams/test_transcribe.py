@@ -156,3 +156,9 @@ def test_a_model_in_memory_does_not_need_its_folder_any_more(model_folder, tmp_p
     [reading] = engine.transcribe([Request(pcm, engine.prompt("银行"))], 500)
     assert "银行" in reading.text
     assert engine.locate(Request(pcm, engine.prompt("")), reading.text)
+
+
+def test_a_prompt_that_is_too_long_loses_whole_words(whisper):
+    prompt = whisper.prompt("以下是银行客服的普通话通话。稳盈三号、王晓燕、12378、保本保息、收益翻倍。")
+    assert len(prompt.tokens) == whisper.MOST_PROMPT_TOKENS
+    assert prompt.text.split("、")[-1] in ("王晓燕", "12378", "保本保息")
