@@ -166,11 +166,10 @@ class WhisperTranscriber:
     """
 
     LANGUAGE = "zh"
-    PROMPT_STEP, MOST_PROMPT_TOKENS = 16, 32
+    PROMPT_STEP, MOST_PROMPT_TOKENS = 16, 48
     """Prompts are brought to a multiple of the first, so that calls with different ones share batches. A clip
-    of four seconds costs a fifth more with 110 tokens than with 48, and a tenth less with 16; on the scripted
-    calls no prompt finds more than one phrase of 31 that another misses (``python -m benchmarks.bias``). So
-    there is room for the opening, the call's own names and the numbers."""
+    of four seconds costs a fifth more with 110 tokens than with 48, and nothing more is heard for it
+    (``python -m benchmarks.bias``). With 32, at sixteen calls, one red line was lost that 48 had found."""
     MOST_TOKENS_PER_SECOND = 9.0
     MOST_TOKENS = 448
     """Whisper's decoder has no positions beyond this (prompt included)."""
