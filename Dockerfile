@@ -18,7 +18,7 @@ FROM python:3.12-slim-bookworm AS environment
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/duting
 COPY requirements.lock requirements-dev.lock /src/
-RUN /opt/duting/bin/python -m pip install --require-hashes -r /src/requirements.lock
+RUN /opt/duting/bin/python -m pip install --no-deps --require-hashes -r /src/requirements.lock
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY app app

@@ -62,7 +62,7 @@ $(VENV_STAMP): requirements-dev.lock pyproject.toml
 	  echo "make: creating $(VENV) with $$("$$python" -V)"; \
 	  rm -rf $(VENV); "$$python" -m venv $(VENV); \
 	fi
-	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -16,7 +16,6 @@ Labels: calm (neutral, boredom), pleased (happy), anxious (fear), sad (sadness),
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ from rich.table import Table
 from app.errors import MediaError
 from benchmarks.machine import machine
 from benchmarks.onnx_file import Layer, network
-from benchmarks.speech import Clip
+from benchmarks.speech import Clip, manifest_rows
 from detectors.baseline import SOUNDS, Baseline, sounds
 from detectors.emotion import FEATURES, by_rule, features
 from detectors.feelings import words
@@ -79,15 +78,8 @@ class Example:
 
 def read(manifest: Path) -> list[Row]:
     """Rows with a label that is known here; raises ``MediaError`` naming what is missing."""
-    try:
-        with manifest.open(encoding="utf-8", newline="") as lines:
-            found = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except OSError as error:
-        raise MediaError(f"{manifest}: expected a manifest: {error.strerror}") from None
     rows = []
-    for number, row in enumerate(found, start=2):
-        if any(row.get(column) is None for column in ("path", "speaker", "label")):
-            raise MediaError(f"{manifest}:{number}: expected the columns path, speaker and label")
+    for row in manifest_rows(manifest, ("path", "speaker", "label")):
         feeling = NAMES.get(row["label"].strip().lower())
         if feeling is not None:
             text = (row.get("text") or "").strip() or None

@@ -54,20 +54,27 @@ class Clip:
             yield number, number * CHUNK_MS, self.payload[start : start + step]
 
 
-def read_manifest(manifest: Path, folders: Sequence[str] = ()) -> list[Clip]:
-    """Rows of a tab-separated file with the columns ``path`` (relative to it), ``seconds`` and ``text``.
-
-    ``folders``: only those top folders; empty takes all. Raises ``MediaError`` naming what is missing.
-    """
+def manifest_rows(manifest: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a tab-separated file; raises ``MediaError`` naming the line that lacks one of ``columns``."""
     try:
         with manifest.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     except OSError as error:
         raise MediaError(f"{manifest}: expected a manifest: {error.strerror}") from None
-    clips = []
     for number, row in enumerate(rows, start=2):
-        if any(row.get(column) is None for column in ("path", "seconds", "text")):
-            raise MediaError(f"{manifest}:{number}: expected the columns path, seconds and text")
+        if any(row.get(column) is None for column in columns):
+            *first, last = columns
+            raise MediaError(f"{manifest}:{number}: expected the columns {', '.join(first)} and {last}")
+    return rows
+
+
+def read_manifest(manifest: Path, folders: Sequence[str] = ()) -> list[Clip]:
+    """Rows of a tab-separated file with the columns ``path`` (relative to it), ``seconds`` and ``text``.
+
+    ``folders``: only those top folders; empty takes all. Raises ``MediaError`` naming what is missing.
+    """
+    clips = []
+    for row in manifest_rows(manifest, ("path", "seconds", "text")):
         folder = Path(row["path"]).parts[0]
         if folders and folder not in folders:
             continue

@@ -69,9 +69,14 @@ def test_a_call_over_the_websocket_raises_its_alerts_at_a_supervisors_socket(ser
     score = truth.score(short, outcome.alerts())
     assert score.missed == []
     assert score.unexpected == []
+    alerts = [alert for found in outcome.alerts().values() for alert in found]
+    spoken = [alert for alert in alerts if alert.rule_id.startswith(("redline.", "signal."))]
+    assert len(spoken) == len(score.hit) == 2
+    # Beside those of the turns the call's script and the customer's anger raise alerts, and nothing else.
+    others = {alert.rule_id for alert in alerts if alert not in spoken}
+    assert others <= {"script.closing", "script.recording_notice", "emotion.customer_anger"}
     totals = outcome.totals_ms()
-    # Scripts and feelings raise alerts of their own beside those of the turns.
-    assert len(totals) >= len(score.hit) == 2
+    assert len(totals) == len(alerts)
     assert all(total > 0 for total in totals)
     steps = outcome.supervisor.alerts[outcome.ids["short"]][0][1].latency_ms
     parts = (steps.vad, steps.queue, steps.asr, steps.rules, steps.delivery)
