@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,8 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
+
+_BROKERS = re.compile(r"kafka://[^\s,/@]+:\d{1,5}(,[^\s,/@]+:\d{1,5})*")
 
 
 class Settings(BaseSettings):
@@ -24,6 +27,12 @@ class Settings(BaseSettings):
     port: int = Field(default=8420, ge=0, le=65535, description="0 takes a free port")
     data_dir: Path = Field(default=Path("var"), description="database, recordings, generated secrets")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in data_dir if unset")
+    redis_url: str | None = Field(
+        default=None, description="events and live state shared by several gateways; in process if unset"
+    )
+    kafka_url: str | None = Field(
+        default=None, description="kafka://host:port,host:port: recognition and rules in workers of their own"
+    )
     rules: Path | None = Field(
         default=None, description="rule pack (YAML), or a folder of packs; the built-in bank.zh if unset"
     )
@@ -62,7 +71,23 @@ class Settings(BaseSettings):
         url = self.database_url
         if url is not None and not url.startswith(("sqlite:", "postgresql")):
             raise ValueError("DUTING_DATABASE_URL must start with sqlite: or postgresql")
+        if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://")):
+            raise ValueError("DUTING_REDIS_URL must start with redis:// or rediss://")
+        if self.kafka_url is None:
+            return self
+        if not _BROKERS.fullmatch(self.kafka_url):
+            raise ValueError("DUTING_KAFKA_URL must be kafka://host:port, further brokers behind commas")
+        if self.redis_url is None or url is None or not url.startswith("postgresql"):
+            raise ValueError(
+                "DUTING_KAFKA_URL makes a cluster: it needs DUTING_REDIS_URL and a DUTING_DATABASE_URL that "
+                "starts with postgresql, which all gateways share"
+            )
         return self
+
+    @property
+    def brokers(self) -> tuple[str, ...]:
+        """``host:port`` of each Kafka broker to begin with; empty without a cluster."""
+        return tuple((self.kafka_url or "").removeprefix("kafka://").split(",")) if self.kafka_url else ()
 
     @property
     def database(self) -> str:
