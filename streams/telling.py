@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from msgspec.structs import replace
 from prometheus_client import Counter
 
-from streams.call import LiveCall
-from streams.events import Detection, Finding, Latency, OutletEvent, Transcript
+from streams.events import Channel, Detection, Finding, Latency, OutletEvent, Transcript
+from streams.followed import FollowedCall
 from streams.raising import raised
-from streams.work import Recognised
 
 DETECTIONS = Counter("duting_detections", "What rules found", ["rule"])
+
+Entered = Callable[[Channel, int], float | None]
+"""When the sample of a channel at a media time was in the server; ``None`` if that is not known."""
+
+
+class Way(Protocol):
+    """A transcript's way through the model. ``cut_s`` and ``done_s`` are clocks."""
+
+    @property
+    def cut_s(self) -> float: ...
+
+    @property
+    def asr_s(self) -> float: ...
+
+    @property
+    def done_s(self) -> float: ...
 
 
 class Teller:
@@ -34,35 +50,35 @@ class Teller:
     def transcript(self, transcript: Transcript) -> None:
         self._post([replace(transcript, text=self._redact(transcript.text))])
 
-    def tell(self, live: LiveCall, findings: Sequence[Finding], recognised: Recognised | None = None) -> None:
-        """``recognised``: the transcript that they come of, if they come of one."""
+    def tell(
+        self, call: FollowedCall, entered: Entered, findings: Sequence[Finding], way: Way | None = None
+    ) -> None:
+        """``way``: of the transcript that they come of, if they come of one."""
         for finding in findings:
             if isinstance(finding, Detection):
                 DETECTIONS.labels(finding.rule_id).inc()
-                latency = self._latency(live, finding, recognised)
-                self._post(raised(finding, live.detector.card(finding.rule_id), latency, self._redact))
+                self.again(call, entered, finding, way)
             else:
                 self._post([finding])
 
-    def again(self, live: LiveCall, detection: Detection, recognised: Recognised) -> None:
-        """The same detection with better times: it is not counted a second time."""
-        latency = self._latency(live, detection, recognised)
-        self._post(raised(detection, live.detector.card(detection.rule_id), latency, self._redact))
+    def again(self, call: FollowedCall, entered: Entered, detection: Detection, way: Way | None) -> None:
+        """A detection, maybe the same with better times: it is not counted a second time."""
+        latency = self._latency(entered, detection, way)
+        self._post(raised(detection, call.detector.card(detection.rule_id), latency, self._redact))
 
-    def _latency(self, live: LiveCall, detection: Detection, recognised: Recognised | None) -> Latency:
+    def _latency(self, entered: Entered, detection: Detection, way: Way | None) -> Latency:
         now = self._clock()
-        entered = live.entered(detection.role, detection.media_end_ms)
-        since = now if entered is None else entered
+        at = entered(detection.role, detection.media_end_ms)
+        since = now if at is None else at
 
         def ms(seconds: float) -> float:
             return round(max(0.0, seconds) * 1000, 1)
 
-        if recognised is None:
+        if way is None:
             return Latency(vad=ms(now - since), queue=0.0, asr=0.0, rules=0.0)
-        waited = recognised.done_s - recognised.cut_s - recognised.asr_s
         return Latency(
-            vad=ms(recognised.cut_s - since),
-            queue=ms(waited),
-            asr=ms(recognised.asr_s),
-            rules=ms(now - recognised.done_s),
+            vad=ms(way.cut_s - since),
+            queue=ms(way.done_s - way.cut_s - way.asr_s),
+            asr=ms(way.asr_s),
+            rules=ms(now - way.done_s),
         )

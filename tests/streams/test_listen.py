@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.audio import MULAW, ChannelAudio, encode_mulaw
-from streams.call import LiveCall, hear_together
 from streams.events import SAMPLE_RATE, AudioFrame, CallInfo, SpeechStarted, SpeechStopped, Utterance
+from streams.heard import HeardCall, hear_together
 from streams.listen import Endpointing, Listener
 from streams.testing import LoudnessVad, play, silence, tone
 from streams.vad import SileroVad
@@ -189,7 +189,7 @@ def test_how_the_audio_is_cut_into_frames_changes_nothing(sizes):
 def test_many_channels_heard_together_hear_what_each_hears_alone():
     channels = [np.concatenate([silence(100 * n), tone(900 + 300 * n), silence(800)]) for n in range(5)]
     together_, alone = [], [listen(audio, frame_ms=64) for audio in channels]
-    calls = [LiveCall(CallInfo(call_id="c", channels=("agent",)), None, LoudnessVad) for _ in channels]
+    calls = [HeardCall(CallInfo(call_id="c", channels=("agent",)), LoudnessVad) for _ in channels]
     frames = [list(play("c", "agent", audio, frame_ms=64)) for audio in channels]
     found = {id(call): [] for call in calls}
     for at in range(max(map(len, frames))):

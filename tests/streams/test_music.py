@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from streams.call import LiveCall
 from streams.events import SAMPLE_RATE, CallInfo, Hold
+from streams.followed import FollowedCall
+from streams.heard import HeardCall
 from streams.listen import Listener
 from streams.music import BLOCK_MS, Holds, Music
 from streams.silero import WINDOW
@@ -193,11 +194,12 @@ class Deaf(LoudnessVad):
 
 def test_the_detector_of_a_call_is_told_of_the_hold_and_a_listener_of_its_windows():
     seen = Seen()
-    live = LiveCall(CallInfo(call_id="c"), seen, Deaf)
-    listener: Listener = live.listeners["agent"]
+    call = HeardCall(CallInfo(call_id="c"), Deaf)
+    followed = FollowedCall(call.info, seen, paced=True)
+    listener: Listener = call.listeners["agent"]
     for frame in play("c", "agent", music(7000)):
-        live.take(frame, 0.0)
+        call.take(frame, 0.0)
         windows = listener.windows()
-        for item in live.judged(listener, listener.vad.probabilities(windows)):
-            live.noticed(item)
+        for item in call.judged(listener, listener.vad.probabilities(windows)):
+            followed.noticed(item, call.media_ms)
     assert seen.events == [Hold(call_id="c", media_ms=0, held=True, source="music")]
