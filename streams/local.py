@@ -87,7 +87,7 @@ class LocalRunner(Runner[_Call]):
             on_step=lambda: self._outbox.post([self.health()]),
             clock=clock,
         )
-        self._outbox = Outbox(emit, clock)
+        self._outbox: Outbox[OutletEvent] = Outbox(emit, clock)
         self._teller = Teller(redact, self._outbox.post, clock)
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────

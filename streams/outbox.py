@@ -10,44 +10,53 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
+from typing import Generic, TypeVar
 
 import structlog
 from msgspec.structs import replace
 from prometheus_client import Counter
 
-from streams.events import Alert, OutletEvent, SpeechStarted, SpeechStopped, Transcript
+from streams.events import Alert, SpeechStarted, SpeechStopped, Transcript
 
 log = structlog.get_logger(__name__)
 
 DROPPED = Counter("duting_events_dropped", "Replaceable events dropped on the way to the outlet")
 
 
-class Outbox:
+T = TypeVar("T")
+
+
+class Outbox(Generic[T]):
     """``post`` at any time; ``deliver`` runs as a task of the same event loop.
 
     Args:
         emit: stores and publishes events; raises when it cannot, and is then tried again.
         clock: seconds.
+        is_replaceable: what the next of its kind replaces; by default speech edges and partial transcripts.
     """
 
     CROWDED = 5_000
     AT_ONCE = 500
 
     def __init__(
-        self, emit: Callable[[Sequence[OutletEvent]], Awaitable[object]], clock: Callable[[], float]
+        self,
+        emit: Callable[[Sequence[T]], Awaitable[object]],
+        clock: Callable[[], float],
+        is_replaceable: Callable[[T], bool] | None = None,
     ) -> None:
         self._emit, self._clock = emit, clock
-        self._waiting: deque[tuple[OutletEvent, float]] = deque()
+        self._is_replaceable = is_replaceable or _is_replaceable
+        self._waiting: deque[tuple[T, float]] = deque()
         """Events and the clock at which they were posted."""
         self._posted = asyncio.Event()
         self._delivered = asyncio.Event()
 
-    def post(self, events: Sequence[OutletEvent]) -> None:
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def post(self, events: Sequence[T]) -> None:
         for event in events:
-            replaceable = isinstance(event, SpeechStarted | SpeechStopped) or (
-                isinstance(event, Transcript) and not event.final
-            )
-            if replaceable and len(self._waiting) > self.CROWDED:
+            if len(self._waiting) > self.CROWDED and self._is_replaceable(event):
                 DROPPED.inc()
                 continue
             self._waiting.append((event, self._clock()))
@@ -66,7 +75,8 @@ class Outbox:
             await self._posted.wait()
             self._posted.clear()
             while self._waiting:
-                events = [self._waited(*posted) for posted in islice(self._waiting, self.AT_ONCE)]
+                now = self._clock()
+                events = [_waited(event, now - at) for event, at in islice(self._waiting, self.AT_ONCE)]
                 try:
                     await self._emit(events)
                 except Exception as error:
@@ -80,9 +90,16 @@ class Outbox:
                     self._waiting.popleft()
                 self._delivered.set()
 
-    def _waited(self, event: OutletEvent, posted_s: float) -> OutletEvent:
-        """An alert's wait for the outlet belongs to its latency: the outlet counts from its own door."""
-        if not isinstance(event, Alert) or event.latency_ms.rules is None:
-            return event
-        rules = event.latency_ms.rules + (self._clock() - posted_s) * 1000
-        return replace(event, latency_ms=replace(event.latency_ms, rules=round(rules, 1)))
+
+def _is_replaceable(event: object) -> bool:
+    return isinstance(event, SpeechStarted | SpeechStopped) or (
+        isinstance(event, Transcript) and not event.final
+    )
+
+
+def _waited(event: T, waited_s: float) -> T:
+    """An alert's wait for the outlet belongs to its latency: the outlet counts from its own door."""
+    if not isinstance(event, Alert) or event.latency_ms.rules is None:
+        return event
+    rules = round(event.latency_ms.rules + waited_s * 1000, 1)
+    return replace(event, latency_ms=replace(event.latency_ms, rules=rules))

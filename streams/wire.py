@@ -24,13 +24,19 @@ from msgspec import Struct
 
 from streams.events import (
     Alert,
+    CallEnded,
     CallEvent,
+    CallStarted,
+    CallUpdated,
     Channel,
     Emotion,
+    Gap,
     Hint,
     Marker,
     Progress,
     ShadowHit,
+    SpeechStarted,
+    SpeechStopped,
     Transcript,
     Utterance,
     Word,
@@ -71,25 +77,26 @@ class Speech(Struct, frozen=True, kw_only=True, tag=True):
     endpoint: Endpoint
     packed: bytes
     """Its audio, see ``pack``."""
+    source: str
+    """The gateway that hears the call."""
+    seq: int
+    """Of the last signal of the call before it: whoever follows the call takes that one first."""
     prompt: str = ""
     """The bias for this call, as text: whoever reads keeps no state of calls."""
     live: bool = True
     """Somebody waits for it."""
-    suspected: bool = False
-    """A partial has raised an alert that this final is to bear out."""
-    entered_at: float | None = None
-    """Wall clock (seconds since 1970) at which its last speech was in the gateway."""
-    cut_at: float | None = None
-    """Wall clock at which it was cut."""
+    cut_at: float = 0.0
+    """Wall clock (seconds since 1970) at which it was cut."""
 
 
 class Search(Struct, frozen=True, kw_only=True, tag=True):
-    """Detection asks when the words of a final were said. Whoever read it may still have its audio."""
+    """Detection asks when the words of a final were said."""
 
     call_id: str
     utterance_id: str
     text: str
-    prompt: str = ""
+    offset: int
+    """Of its ``Speech`` in the same partition: whoever has not kept the audio reads it there."""
 
 
 class Read(Struct, frozen=True, kw_only=True, tag=True):
@@ -97,13 +104,18 @@ class Read(Struct, frozen=True, kw_only=True, tag=True):
 
     transcript: Transcript
     """Not redacted: rules need what was said."""
+    source: str
+    seq: int
+    """Both as its ``Speech`` had them."""
+    offset: int
+    """Of its ``Speech``."""
     read: int = 0
     """Of a partial one: characters from the start that were read up to a breath."""
-    queue_ms: float = 0.0
-    asr_ms: float = 0.0
-    entered_at: float | None = None
-    cut_at: float | None = None
-    done_at: float | None = None
+    asr_s: float = 0.0
+    """In batches, over all passes."""
+    cut_s: float = 0.0
+    done_s: float = 0.0
+    """Wall clocks, seconds since 1970."""
 
     @property
     def call_id(self) -> str:
@@ -119,16 +131,41 @@ class Found(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Signal(Struct, frozen=True, kw_only=True, tag=True):
-    """What the gateway noticed in a call, or only how far it has heard.
+    """What a gateway noticed in a call, or only how far it has heard.
 
-    ``seq`` counts a call's signals from 0 without holes: one that came before has a number that was seen.
+    Whoever follows the call serves its timers up to ``woken_ms``, and then takes ``event``: so it does what
+    one process alone does, in the same order.
     """
 
     call_id: str
+    source: str
+    """The gateway; a call that comes back over another one goes on with this one's numbers."""
     seq: int
+    """Counts what this gateway signals of the call, from 0 without holes: a number seen before is a copy."""
     heard_ms: int
-    """How far the call was heard: timers may be served up to here."""
+    """How far the call was heard, its furthest channel."""
+    woken_ms: int
+    at: float
+    """Wall clock at which that had been heard, seconds since 1970."""
     event: CallEvent | None = None
+    paced: bool = True
+    """It comes at the pace of speech."""
+
+
+# What detection tells: everything of a call that has an order, in one topic.
+Told = (
+    CallStarted
+    | CallUpdated
+    | CallEnded
+    | Gap
+    | SpeechStarted
+    | SpeechStopped
+    | Transcript
+    | Alert
+    | ShadowHit
+    | Emotion
+    | Progress
+)
 
 
 # ── topics ────────────────────────────────────────────────────────────────────────────────────────
@@ -186,12 +223,11 @@ def _without_texts(node: Any) -> Any:
     return [_without_texts(value) for value in node] if isinstance(node, list) else node
 
 
-SPEECH: Final = Topic[Speech | Search]("speech", Speech | Search, 1, "ce65daf7b8e6")
-TRANSCRIPTS: Final = Topic[Read | Found]("transcripts", Read | Found, 1, "8824a0873ca5")
-SIGNALS: Final = Topic[Signal]("signals", Signal, 1, "057338d31046")
-ALERTS: Final = Topic[Alert | ShadowHit | Emotion | Progress](
-    "alerts", Alert | ShadowHit | Emotion | Progress, 1, "9a8732e537ba"
-)
+SPEECH: Final = Topic[Speech | Search]("speech", Speech | Search, 1, "2ad0d179ece6")
+TRANSCRIPTS: Final = Topic[Read | Found]("transcripts", Read | Found, 1, "a2fc8683c9a7")
+SIGNALS: Final = Topic[Signal]("signals", Signal, 1, "f6d27678da12")
+ALERTS: Final = Topic[Told]("alerts", Told, 1, "1cc16a010273")
+"""Also what has its place between alerts: texts, redacted, who speaks, where a script stands, the call's end."""
 MARKERS: Final = Topic[Marker]("markers", Marker, 1, "6bb6125422e3")
 HINTS: Final = Topic[Hint]("hints", Hint, 1, "faa46869d902")
 TOPICS: Final[tuple[Topic[Any], ...]] = (SPEECH, TRANSCRIPTS, SIGNALS, ALERTS, MARKERS, HINTS)

@@ -10,19 +10,15 @@ from hypothesis import strategies as st
 
 from streams import wire
 from streams.events import (
-    Alert,
     CallEnded,
     CallInfo,
     CallStarted,
     CallUpdated,
-    Emotion,
     Evidence,
     Gap,
     Hint,
     Hold,
     Marker,
-    Progress,
-    ShadowHit,
     SpeechStarted,
     SpeechStopped,
     Transcript,
@@ -37,7 +33,8 @@ MS = st.integers(0, 2**40)
 REAL = st.floats(allow_nan=False, allow_infinity=False)
 KINDS = (
     *(wire.Speech, wire.Search, wire.Read, wire.Found, wire.Signal),
-    *(Alert, ShadowHit, Emotion, Progress, Marker, Hint),
+    *get_args(wire.Told),
+    *(Marker, Hint),
 )
 BY_KIND = {kind: topic for topic in wire.TOPICS for kind in (get_args(topic.types) or (topic.types,))}
 
@@ -170,7 +167,9 @@ def test_an_utterance_travels_as_it_was_cut():
         final=True,
         endpoint="pause",
     )
-    message = wire.SPEECH.decode(wire.SPEECH.encode(wire.speech(cut, prompt="银行", cut_at=1.5)))
+    message = wire.SPEECH.decode(
+        wire.SPEECH.encode(wire.speech(cut, prompt="银行", cut_at=1.5, source="g", seq=3))
+    )
     assert isinstance(message, wire.Speech)
     assert wire.utterance(message) == cut
     assert (message.prompt, message.cut_at) == ("银行", 1.5)
