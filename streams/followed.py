@@ -44,13 +44,13 @@ class CallDetector(Protocol):
         """Whether its last partial transcript holds something that one more reading may settle."""
         ...
 
+    def snapshot(self) -> bytes:
+        """All of its state, to go on elsewhere."""
+        ...
 
-class Keepable(CallDetector, Protocol):
-    """A detector that can be written down and go on elsewhere."""
-
-    def snapshot(self) -> bytes: ...
-
-    def restore(self, snapshot: bytes) -> None: ...
+    def restore(self, snapshot: bytes) -> None:
+        """Go on from a snapshot; raises ``ValueError`` when it comes from other rules."""
+        ...
 
 
 class _State(Struct, kw_only=True):
@@ -100,6 +100,11 @@ class FollowedCall:
     def owed(self) -> int:
         """Finals and word times that the model still owes."""
         return sum(map(len, self._state.waiting.values())) + len(self._state.searches)
+
+    def owes(self, utterance_id: str) -> bool:
+        """Whether the final of an utterance is owed and has not come."""
+        waiting = any(utterance_id in line for line in self._state.waiting.values())
+        return waiting and utterance_id not in self._state.ready
 
     def is_suspected(self, utterance_id: str) -> bool:
         """Whether a partial of an utterance still being said has raised something."""
@@ -230,13 +235,13 @@ class FollowedCall:
 
     # ── kept and taken up again ───────────────────────────────────────────────────────────────────
 
-    def snapshot(self, detector: Keepable) -> bytes:
-        return msgspec.msgpack.encode((self._state, detector.snapshot()))
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode((self._state, self.detector.snapshot()))
 
-    def restore(self, snapshot: bytes, detector: Keepable) -> None:
+    def restore(self, snapshot: bytes) -> None:
         """Raises ``ValueError`` when the detector's part comes from other rules; the rest is restored."""
         self._state, kept = msgspec.msgpack.decode(snapshot, type=tuple[_State, bytes])
-        detector.restore(kept)
+        self.detector.restore(kept)
 
 
 def _moved(detection: Detection, transcript: Transcript) -> Detection:

@@ -111,8 +111,8 @@ class GatewayRunner(Runner[_Call]):
         await self._outbox.flush()
 
     async def ready(self) -> None:
-        while len(self._outbox) > self.UNPACED_MESSAGES:
-            await asyncio.sleep(0.01)
+        if len(self._outbox) > self.UNPACED_MESSAGES:
+            await self._outbox.flush()
         await asyncio.sleep(0)
 
     def health(self) -> Health:

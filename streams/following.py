@@ -1,0 +1,308 @@
+"""All calls that one detection worker follows: signals and readings in, what people are told out. Pure.
+
+What comes in may come twice, after a crash or a move of partitions, and the readings of a call come by another
+topic than its signals. So every call knows the number of its last signal, takes a reading only when the
+signals before it are taken, and takes each final once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+from prometheus_client import Counter
+
+from streams import wire
+from streams.events import (
+    CallEnded,
+    CallInfo,
+    CallStarted,
+    CallUpdated,
+    Channel,
+    Finding,
+    Hint,
+    Hold,
+    Marker,
+    OutletEvent,
+    Voice,
+)
+from streams.followed import CallDetector, FollowedCall
+from streams.gateway import Message
+from streams.telling import Teller
+
+COPIES = Counter("duting_copies", "Messages that had been taken before", ["topic"])
+LOST_STATE = Counter("duting_calls_restarted", "Calls whose detectors began anew after a move", ["reason"])
+
+_TOPICS: dict[type, wire.Topic[Any]] = {Marker: wire.MARKERS, Hint: wire.HINTS}
+"""All others go to ``wire.ALERTS``."""
+
+
+class _Kept(Struct, kw_only=True):
+    """What is kept of a call beside what ``FollowedCall`` keeps itself."""
+
+    source: str
+    """The gateway that hears it now."""
+    paced: bool
+    past: list[str] = field(default_factory=list)
+    """Gateways that heard it before: what they still say is over."""
+    seq: int = -1
+    """Of the last signal taken of ``source``."""
+    heard_ms: int = 0
+    woken_ms: int = 0
+    at: float = 0.0
+    """Wall clock at which it had been heard up to there."""
+    early: list[wire.Read] = field(default_factory=list)
+    """Readings whose signals have not come."""
+    ways: dict[str, wire.Read] = field(default_factory=dict)
+    """Finals on their way from the model to people, by utterance: also those whose words are looked for."""
+    ended: CallEnded | None = None
+    """Its end was signalled, and words are still owed."""
+    ending_at: float = 0.0
+
+
+class _Call:
+    def __init__(self, followed: FollowedCall, kept: _Kept) -> None:
+        self.followed, self.kept = followed, kept
+
+    def entered(self, channel: Channel, media_ms: int) -> float | None:
+        """Wall clock at which a moment was in the gateway, by the pace of the last signal."""
+        return self.kept.at - (self.kept.heard_ms - media_ms) / 1000 if self.kept.at else None
+
+
+class Following:
+    """The calls of one worker. ``signal``, ``read``, ``found`` and ``tick`` as things come; ``take`` what
+    follows from them.
+
+    Args:
+        detector: makes a call's detector from its metadata.
+        redact: masks personal data, keeping lengths.
+        wall: seconds since 1970.
+        restore: what was kept of a call (``snapshot``) by whoever followed it before; ``None`` if nothing.
+    """
+
+    MOST_EARLY = 1_000
+    """Readings of calls that are not known (yet); beyond it the oldest are dropped: their signals are lost."""
+    OVER_KEPT = 10_000
+    """Calls that have ended are remembered, so that what comes late does not open them again."""
+    SILENT_S = 2.0
+    """A call at the pace of speech of which nothing is heard for so long goes on by the clock: its timers are
+    served although no message arrives."""
+    DRAIN_S = 120.0
+    """A call whose words do not come is ended without them."""
+
+    def __init__(
+        self,
+        *,
+        detector: Callable[[CallInfo], CallDetector],
+        redact: Callable[[str], str],
+        wall: Callable[[], float],
+        restore: Callable[[str], bytes | None],
+    ) -> None:
+        self._detector, self._wall, self._restore = detector, wall, restore
+        self._calls: dict[str, _Call] = {}
+        self._early: OrderedDict[tuple[str, str, bool, int], wire.Read] = OrderedDict()
+        self._over: OrderedDict[str, None] = OrderedDict()
+        self._out: list[Message] = []
+        self._teller = Teller(redact, self._post, wall)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __contains__(self, call_id: str) -> bool:
+        return call_id in self._calls
+
+    def take(self) -> list[Message]:
+        """What is to be sent, in order, since the last time."""
+        out, self._out = self._out, []
+        return out
+
+    # ── in ────────────────────────────────────────────────────────────────────────────────────────
+
+    def signal(self, signal: wire.Signal) -> None:
+        call = self._call(signal.call_id)
+        if call is None:
+            if not isinstance(signal.event, CallStarted):
+                # Its beginning is not kept any more, or the call is over.
+                COPIES.labels("signals").inc()
+                return
+            call = self._begin(signal.event.call, signal)
+        elif not self._is_new(call, signal):
+            COPIES.labels("signals").inc()
+            return
+        kept = call.kept
+        kept.seq, kept.at = signal.seq, signal.at
+        kept.heard_ms = max(kept.heard_ms, signal.heard_ms)
+        self._wake(call, signal.woken_ms)
+        self._notice(call, signal)
+        self._take_early(call)
+        self._check_end(call)
+
+    def _is_new(self, call: _Call, signal: wire.Signal) -> bool:
+        kept = call.kept
+        if signal.source == kept.source:
+            return signal.seq > kept.seq
+        if signal.source in kept.past:
+            return False
+        kept.past = [*kept.past[-7:], kept.source]
+        kept.source, kept.seq = signal.source, -1
+        kept.ended = None
+        return True
+
+    def _begin(self, info: CallInfo, signal: wire.Signal) -> _Call:
+        self._over.pop(info.call_id, None)
+        followed = FollowedCall(info, self._detector(info), signal.paced)
+        call = _Call(followed, _Kept(source=signal.source, paced=signal.paced, at=signal.at))
+        self._calls[info.call_id] = call
+        self._post([CallStarted(call=info)])
+        self._tell(call, followed.begin())
+        for key in [key for key in self._early if key[0] == info.call_id]:
+            call.kept.early.append(self._early.pop(key))
+        return call
+
+    def _notice(self, call: _Call, signal: wire.Signal) -> None:
+        event, followed = signal.event, call.followed
+        match event:
+            case None:
+                pass
+            case CallStarted():
+                # Another gateway goes on with it, or this is the first signal, which has begun it already.
+                if event.call != followed.info:
+                    updated = CallUpdated(call=event.call, media_ms=call.kept.heard_ms)
+                    self._post([updated])
+                    self._tell(call, followed.noticed(updated, call.kept.heard_ms))
+            case CallEnded():
+                call.kept.ended, call.kept.ending_at = event, self._wall()
+            case Voice():
+                self._tell(call, followed.cut(event, signal.heard_ms))
+            case _:
+                if not isinstance(event, Hold):
+                    self._post([event])
+                self._tell(call, followed.noticed(event, signal.heard_ms))
+
+    def _wake(self, call: _Call, media_ms: int) -> None:
+        call.kept.woken_ms = max(call.kept.woken_ms, media_ms)
+        self._tell(call, call.followed.wake(media_ms))
+
+    def read(self, read: wire.Read) -> None:
+        call = self._call(read.call_id)
+        if call is None:
+            if read.call_id in self._over:
+                COPIES.labels("transcripts").inc()
+                return
+            if len(self._early) >= self.MOST_EARLY:
+                self._early.popitem(last=False)
+            key = (read.call_id, read.transcript.utterance_id, read.transcript.final, read.offset)
+            self._early[key] = read
+            return
+        call.kept.early.append(read)
+        self._take_early(call)
+        self._check_end(call)
+
+    def _take_early(self, call: _Call) -> None:
+        kept = call.kept
+        ready = [r for r in kept.early if r.source != kept.source or r.seq <= kept.seq]
+        if ready:
+            kept.early = [r for r in kept.early if r.source == kept.source and r.seq > kept.seq]
+        for read in ready:
+            (self._final if read.transcript.final else self._partial)(call, read)
+
+    def _partial(self, call: _Call, read: wire.Read) -> None:
+        findings = call.followed.partial(read.transcript, read.read)
+        if findings is not None:
+            self._teller.transcript(read.transcript)
+            self._tell(call, findings, read)
+
+    def _final(self, call: _Call, read: wire.Read) -> None:
+        utterance_id = read.transcript.utterance_id
+        if not call.followed.owes(utterance_id):
+            COPIES.labels("transcripts").inc()
+            return
+        call.kept.ways[utterance_id] = read
+        for ready, findings in call.followed.transcribed(read.transcript):
+            self._teller.transcript(ready)
+            way = call.kept.ways[ready.utterance_id]
+            self._tell(call, findings, way)
+            if call.followed.search(ready, findings):
+                search = wire.Search(
+                    call_id=read.call_id,
+                    utterance_id=ready.utterance_id,
+                    text=ready.text,
+                    offset=way.offset,
+                )
+                self._out.append(Message(wire.SPEECH, search))
+            else:
+                del call.kept.ways[ready.utterance_id]
+
+    def found(self, found: wire.Found) -> None:
+        call = self._call(found.call_id)
+        if call is None:
+            return
+        way = call.kept.ways.pop(found.utterance_id, None)
+        for detection in call.followed.located(found.utterance_id, found.words):
+            self._teller.again(call.followed, call.entered, detection, way)
+        self._check_end(call)
+
+    def tick(self) -> None:
+        """Serve timers of calls of which nothing comes, end those whose words do not come."""
+        now = self._wall()
+        for call in list(self._calls.values()):
+            kept = call.kept
+            if kept.ended is not None:
+                self._check_end(call, patient=now - kept.ending_at < self.DRAIN_S)
+            elif kept.paced and kept.at and now - kept.at > self.SILENT_S:
+                self._wake(call, kept.woken_ms + round((now - kept.at - self.SILENT_S) * 1000))
+
+    def _check_end(self, call: _Call, patient: bool = True) -> None:
+        kept, followed = call.kept, call.followed
+        if kept.ended is None or (patient and (followed.owed or kept.early)):
+            return
+        self._tell(call, followed.end(kept.ended, kept.woken_ms))
+        self._post([kept.ended])
+        self.forget(kept.ended.call_id)
+        self._over[kept.ended.call_id] = None
+        if len(self._over) > self.OVER_KEPT:
+            self._over.popitem(last=False)
+
+    # ── out ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, call: _Call, findings: list[Finding], read: wire.Read | None = None) -> None:
+        self._teller.tell(call.followed, call.entered, findings, read)
+
+    def _post(self, events: Any) -> None:
+        event: OutletEvent
+        for event in events:
+            self._out.append(Message(_TOPICS.get(type(event), wire.ALERTS), event))
+
+    # ── kept and taken up again ───────────────────────────────────────────────────────────────────
+
+    def _call(self, call_id: str) -> _Call | None:
+        call = self._calls.get(call_id)
+        if call is None and call_id not in self._over and (snapshot := self._restore(call_id)) is not None:
+            call = self._calls[call_id] = self._restored(snapshot)
+        return call
+
+    def _restored(self, snapshot: bytes) -> _Call:
+        info, kept, followed_state = msgspec.msgpack.decode(snapshot, type=tuple[CallInfo, _Kept, bytes])
+        followed = FollowedCall(info, self._detector(info), kept.paced)
+        try:
+            followed.restore(followed_state)
+        except ValueError:
+            # Another release, or other rules: the call goes on with detectors that know nothing of before.
+            # What they say of its start was said before.
+            LOST_STATE.labels("rules").inc()
+            followed.begin()
+        return _Call(followed, kept)
+
+    def snapshot(self, call_id: str) -> bytes | None:
+        """All that is known of a call, for whoever follows it next; ``None`` when it is over."""
+        call = self._calls.get(call_id)
+        if call is None:
+            return None
+        return msgspec.msgpack.encode((call.followed.info, call.kept, call.followed.snapshot()))
+
+    def forget(self, call_id: str) -> None:
+        """It is over, or somebody else follows it from now on."""
+        self._calls.pop(call_id, None)
