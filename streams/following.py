@@ -1,8 +1,8 @@
 """All calls that one detection worker follows: signals and readings in, what people are told out. Pure.
 
-What comes in may come twice, after a crash or a move of partitions, and the readings of a call come by another
-topic than its signals. So every call knows the number of its last signal, takes a reading only when the
-signals before it are taken, and takes each final once.
+What comes in may come twice, after a crash or a move of partitions, and the readings of a call come by
+another topic than its signals. So every call knows the number of its last signal, takes a reading only when
+the signals before it are taken, and takes each final once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 from prometheus_client import Counter
 
 from streams import wire
@@ -84,7 +85,7 @@ class Following:
     """
 
     MOST_EARLY = 1_000
-    """Readings of calls that are not known (yet); beyond it the oldest are dropped: their signals are lost."""
+    """Readings of calls that are not known (yet); beyond it the oldest go: their signals are lost."""
     OVER_KEPT = 10_000
     """Calls that have ended are remembered, so that what comes late does not open them again."""
     SILENT_S = 2.0
@@ -169,8 +170,10 @@ class Following:
                 pass
             case CallStarted():
                 # Another gateway goes on with it, or this is the first signal, which has begun it already.
-                if event.call != followed.info:
-                    updated = CallUpdated(call=event.call, media_ms=call.kept.heard_ms)
+                # It began when it began.
+                info = replace(event.call, started_at=followed.info.started_at)
+                if info != followed.info:
+                    updated = CallUpdated(call=info, media_ms=call.kept.heard_ms)
                     self._post([updated])
                     self._tell(call, followed.noticed(updated, call.kept.heard_ms))
             case CallEnded():
@@ -285,14 +288,18 @@ class Following:
         return call
 
     def _restored(self, snapshot: bytes) -> _Call:
-        info, kept, followed_state = msgspec.msgpack.decode(snapshot, type=tuple[CallInfo, _Kept, bytes])
-        followed = FollowedCall(info, self._detector(info), kept.paced)
+        info_, kept_, followed_ = msgspec.msgpack.decode(snapshot, type=tuple[bytes, bytes, bytes])
+        info = msgspec.msgpack.decode(info_, type=CallInfo)
         try:
-            followed.restore(followed_state)
-        except ValueError:
-            # Another release, or other rules: the call goes on with detectors that know nothing of before.
-            # What they say of its start was said before.
-            LOST_STATE.labels("rules").inc()
+            kept = msgspec.msgpack.decode(kept_, type=_Kept)
+            followed = FollowedCall(info, self._detector(info), kept.paced)
+            followed.restore(followed_)
+        except (ValueError, msgspec.MsgspecError) as error:
+            # Another release wrote it, or under other rules: the call goes on with detectors that know
+            # nothing of before. What they say of its start was said then.
+            LOST_STATE.labels(type(error).__name__).inc()
+            kept = _Kept(source="", paced=True)
+            followed = FollowedCall(info, self._detector(info), paced=True)
             followed.begin()
         return _Call(followed, kept)
 
@@ -301,7 +308,8 @@ class Following:
         call = self._calls.get(call_id)
         if call is None:
             return None
-        return msgspec.msgpack.encode((call.followed.info, call.kept, call.followed.snapshot()))
+        encode = msgspec.msgpack.encode
+        return encode((encode(call.followed.info), encode(call.kept), call.followed.snapshot()))
 
     def forget(self, call_id: str) -> None:
         """It is over, or somebody else follows it from now on."""

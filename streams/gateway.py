@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from streams import wire
 from streams.degrade import STEPS, Step
 from streams.events import CallEnded, CallEvent, CallInfo, CallStarted, Health, Utterance
@@ -34,9 +36,27 @@ class Message(NamedTuple):
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Recognition:
-    """What a gateway knows of the workers that read speech, from what they announce of themselves."""
+class WorkerState(Struct, frozen=True, kw_only=True):
+    """What a worker announces of itself, a few times a second."""
+
+    step: int = 0
+    """Of degradation."""
+    wait_s: float = 0.0
+    """Of finals in front of the model."""
+    pace_ms: int | None = None
+    """Speech between two partials that it can bear; ``None``: no partials."""
+    room: int = 0
+    """Calls whose finals it holds."""
+    calls: int = 0
+    """That it follows, or that are in progress at a gateway."""
+    lag: int = 0
+    """Messages that wait for it on the broker."""
+    ready: bool = True
+    call_ids: list[str] = []
+
+
+class Recognition(Struct, frozen=True, kw_only=True):
+    """What a gateway knows of the workers, from what they announce of themselves."""
 
     step: int = 0
     """Of degradation, of the worker that does worst: a call may come to be read by any of them."""
@@ -54,6 +74,25 @@ class Recognition:
     @property
     def name(self) -> Step:
         return STEPS[self.step]
+
+    @classmethod
+    def of(
+        cls,
+        readers: Sequence[WorkerState],
+        followers: Sequence[WorkerState],
+        others: Sequence[WorkerState],
+    ) -> Recognition:
+        """``others``: gateways but this one."""
+        paces = [reader.pace_ms for reader in readers]
+        return cls(
+            step=max((reader.step for reader in readers), default=0),
+            wait_s=max((reader.wait_s for reader in readers), default=0.0),
+            pace_ms=None if None in paces else max((p for p in paces if p is not None), default=None),
+            room=sum(reader.room for reader in readers),
+            workers=len(readers),
+            followers=len(followers),
+            calls=sum(gateway.calls for gateway in others),
+        )
 
 
 @dataclass(slots=True)
