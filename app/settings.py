@@ -44,6 +44,14 @@ class Settings(BaseSettings):
         default=None, description="learned judge of voices (ONNX, benchmarks.emotion_train); a rule if unset"
     )
 
+    kafka_partitions: int = Field(
+        default=12, ge=1, le=10_000, description="of each topic when it is made: the most workers of a kind"
+    )
+    kafka_replication: int = Field(default=1, ge=1, le=9, description="copies of each topic when it is made")
+    worker_port: int = Field(
+        default=8421, ge=0, le=65535, description="health and metrics of `duting worker`; 0 takes a free port"
+    )
+
     model: str = Field(default="base", description="name known to `duting models`, or a folder")
     models_dir: Path = Path("models")
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -314,3 +314,8 @@ class Following:
     def forget(self, call_id: str) -> None:
         """It is over, or somebody else follows it from now on."""
         self._calls.pop(call_id, None)
+
+    def forget_all(self) -> None:
+        """Partitions move: what comes next is taken up from what was kept."""
+        self._calls.clear()
+        self._early.clear()

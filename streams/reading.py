@@ -53,9 +53,9 @@ class Reader:
     """
 
     HELD_BYTES = 64 * 1024 * 1024
-    """Audio of utterances lately read, for the times of their words: half an hour of speech. The oldest go."""
+    """Audio of utterances lately read, for the times of their words: half an hour of it. The oldest go."""
     ANSWERED = 2_000
-    """Finals that are remembered, so that a message that comes again is not read again. The oldest go."""
+    """Finals that are remembered: a message that comes again is not read again. The oldest go."""
     IDLE_S = 60.0
     """A call that says nothing for so long: what was read of an unfinished utterance of its goes."""
 
