@@ -2,11 +2,18 @@
 
 ingest ─► listen ─► transcribe ─► detect ─► raise ─► outlet ─► dashboard
 Twilio    └──────────── LocalRunner ─────────────┘   store     feed
+
+In a cluster the middle is elsewhere, behind the topics of a broker:
+
+ingest ─► GatewayRunner ═► ReadingWorker ═► FollowingWorker ═► Publisher ─► outlet ─► dashboard
+Twilio    listen     speech              transcripts        alerts,         store,    feed
+                     └════ signals ═════════════▲           markers, hints  Redis
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,11 +24,15 @@ from msgspec.structs import replace
 
 from app import models
 from app.api.application import application
+from app.cluster import Gateway, Membership
 from app.errors import PackRefused
 from app.head import OnnxHead
 from app.ingest import twilio
-from app.outlet import LocalOutlet
+from app.live import Live, LocalLive
+from app.outlet import LocalOutlet, Outlet
 from app.recorder import Recorders
+from app.redis_live import RedisLive
+from app.redis_outlet import RedisOutlet
 from app.rulebook import RuleBook
 from app.settings import Settings, prepare_processor
 from app.store import Store
@@ -29,7 +40,9 @@ from detectors.privacy import redact
 from detectors.rules import DEFAULT_PACK, Pack, PackError, load_packs
 from streams import silero
 from streams.bias import bias
-from streams.events import Health, OutletEvent, Published
+from streams.events import CallInfo, Health, OutletEvent, Published
+from streams.gateway import GatewayRunner
+from streams.kafka import Publisher, Sender
 from streams.local import LocalRunner
 from streams.transcribe import Transcriber, WhisperTranscriber
 
@@ -42,10 +55,13 @@ class Service:
 
     settings: Settings
     store: Store
-    outlet: LocalOutlet
-    runner: LocalRunner
+    outlet: Outlet
+    runner: LocalRunner | GatewayRunner
     audio: Recorders | None
     rules: RuleBook
+    live: Live
+    gateway: Gateway | None = None
+    """Beside the runner of a cluster's gateway."""
 
     def health(self) -> Health:
         """How the service does at this moment."""
@@ -60,13 +76,21 @@ class Service:
             self.rules,
             routes=[twilio.route(self.runner, self.settings.token())],
             health=self.health,
+            ready=self.missing,
+            live=self.live,
             lifespan=self.running,
         )
 
+    def missing(self) -> str | None:
+        """What keeps the service from taking calls; ``None``: nothing."""
+        return self.gateway.membership.missing() if self.gateway is not None else None
+
     @asynccontextmanager
     async def running(self, _: FastAPI | None = None) -> AsyncIterator[None]:
-        # Also closes, as interrupted, the calls that a crash cut off.
+        # Where nobody else writes, this also closes, as interrupted, the calls that a crash cut off.
         await self.outlet.start()
+        if self.gateway is not None and isinstance(self.runner, GatewayRunner):
+            await self.gateway.start(self.runner)
         await self.runner.start()
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
@@ -76,9 +100,12 @@ class Service:
             with suppress(asyncio.CancelledError):
                 await watching
             await self.runner.stop()
+            if self.gateway is not None and isinstance(self.runner, GatewayRunner):
+                await self.gateway.stop(self.runner)
             if self.audio is not None:
                 await self.audio.aclose()
             await self.outlet.stop()
+            await self.live.aclose()
             self.store.close()
 
 
@@ -95,10 +122,10 @@ def build(
 
     Raises ``DutingError`` with what was expected, what came and what to do.
     """
-    book = RuleBook.open(settings.rules)
+    book = rule_book(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
-    outlet = LocalOutlet(store, events_kept=settings.events_kept)
+    outlet, live = shared(settings, store)
     silero.network()  # read now: what is wrong with it is said before a call begins
     audio = Recorders(settings.recordings) if settings.keep_audio else None
 
@@ -109,19 +136,53 @@ def build(
             if on_published is not None:
                 on_published(published)
 
-    runner = LocalRunner(
-        transcriber=transcriber or model(settings, progress),
-        detector=book.panel,
-        prompt=lambda call: bias(call, book.pack.hot_words()),
-        redact=redact,
-        emit=emit,
-        audio=audio,
-        most_calls=settings.max_calls,
-    )
-    book.head = OnnxHead.load(settings.emotion_model) if settings.emotion_model is not None else None
+    def prompt(call: CallInfo) -> str:
+        return bias(call, book.pack.hot_words())
+
+    runner: LocalRunner | GatewayRunner
+    gateway: Gateway | None = None
+    if settings.kafka_url is None:
+        runner = LocalRunner(
+            transcriber=transcriber or model(settings, progress),
+            detector=book.panel,
+            prompt=prompt,
+            redact=redact,
+            emit=emit,
+            audio=audio,
+            most_calls=settings.max_calls,
+        )
+    else:
+        name = f"gateway-{secrets.token_hex(4)}"
+        sender = Sender(settings.brokers, name)
+        membership = Membership(live, store.calls.live, sender.send, emit)
+        runner = GatewayRunner(
+            name=name,
+            prompt=prompt,
+            send=sender.send,
+            recognition=lambda: membership.recognition,
+            audio=audio,
+            most_calls=settings.max_calls,
+        )
+        publisher = Publisher(settings.brokers, name, emit, sender)
+        gateway = Gateway(settings, sender, publisher, membership)
     book.record = store.audit.record
     book.on_loaded = lambda: emit([runner.health()])
-    return Service(settings, store, outlet, runner, audio, book)
+    return Service(settings, store, outlet, runner, audio, book, live, gateway)
+
+
+def shared(settings: Settings, store: Store) -> tuple[Outlet, Live]:
+    """The event log and the live state: of this process, or in Redis with other gateways."""
+    if settings.redis_url is None:
+        return LocalOutlet(store, events_kept=settings.events_kept), LocalLive()
+    outlet = RedisOutlet(store, settings.redis_url, events_kept=settings.events_kept)
+    return outlet, RedisLive(settings.redis_url)
+
+
+def rule_book(settings: Settings) -> RuleBook:
+    """The rules in force, with the learned judge of voices if one is set."""
+    book = RuleBook.open(settings.rules)
+    book.head = OnnxHead.load(settings.emotion_model) if settings.emotion_model is not None else None
+    return book
 
 
 def rules(path: Path | None) -> Pack:

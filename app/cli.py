@@ -8,6 +8,7 @@ import getpass
 import socket
 import sys
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,12 @@ users_app = typer.Typer(no_args_is_help=True, help="Accounts of the dashboard.")
 app.add_typer(rules_app, name="rules")
 app.add_typer(models_app, name="models")
 app.add_typer(users_app, name="users")
+
+
+class WorkerKind(StrEnum):
+    asr = "asr"
+    detect = "detect"
+
 
 err = Console(stderr=True)
 """Progress and messages for people; standard output carries results only."""
@@ -88,6 +95,27 @@ def serve(
     gc.collect()
     gc.freeze()
     server.run(sockets=[listener])
+
+
+@app.command()
+def worker(
+    kind: Annotated[WorkerKind, typer.Argument(help="asr reads speech, detect follows calls")],
+    port: Annotated[int | None, typer.Option(help="of health and metrics; 0 takes a free one")] = None,
+    announce: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run a worker of a cluster (DUTING_KAFKA_URL, DUTING_REDIS_URL, DUTING_DATABASE_URL)."""
+    from app.worker import run
+
+    settings = settings_.load(worker_port=port)
+    logs.configure(settings.log_level, settings.log_json)
+
+    def listening(address: str) -> None:
+        if announce:
+            print(address, flush=True)
+        else:
+            err.print(f"Duting 督听  worker {kind.value}  {address}/readyz")
+
+    asyncio.run(run(kind.value, settings, _progress(), on_listening=listening))
 
 
 def _listen(host: str, port: int) -> socket.socket:

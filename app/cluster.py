@@ -1,4 +1,4 @@
-"""What a gateway of a cluster knows of the others, and does for calls that nobody hears any more."""
+"""A gateway among others: what it knows of them, and what it does for calls that nobody hears any more."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
-from app.errors import DutingError
+from app.errors import ClusterError, DutingError
 from app.live import Live
+from app.settings import Settings
 from streams import wire
 from streams.events import CallEnded, OutletEvent
 from streams.gateway import GatewayRunner, Message, Recognition, WorkerState
+from streams.kafka import BrokerError, Publisher, Sender, prepare_topics
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +31,7 @@ LiveCalls = Callable[[], Sequence[tuple[str, int]]]
 """The calls that the store holds as live, each with its latest media time; runs in a thread."""
 
 
-class Cluster:
+class Membership:
     """Announces this gateway, knows the others and the workers; ends calls that their gateway left behind.
 
     ``run`` as a task. Without Redis the last that was known stays.
@@ -82,6 +84,14 @@ class Cluster:
         except (DutingError, TimeoutError) as error:
             log.warning("cluster.not_left", error=type(error).__name__)
 
+    def missing(self) -> str | None:
+        """What keeps this gateway from taking calls; ``None``: nothing."""
+        if not self.recognition.workers:
+            return "no worker that reads speech is there: start duting worker asr"
+        if not self.recognition.followers:
+            return "no worker that follows calls is there: start duting worker detect"
+        return None
+
     async def look(self, runner: GatewayRunner) -> None:
         own = WorkerState(calls=runner.calls, lag=runner.waiting, call_ids=runner.call_ids)
         await self._live.announce(GATEWAY, runner.name, msgspec.json.encode(own), SECONDS)
@@ -119,6 +129,44 @@ class Cluster:
             at=self._wall(),
             event=ended,
         )
+
+
+class Gateway:
+    """What runs beside a gateway's runner: the broker's edges and the membership; ``start``, then ``stop``."""
+
+    def __init__(
+        self, settings: Settings, sender: Sender, publisher: Publisher, membership: Membership
+    ) -> None:
+        self._settings, self._sender = settings, sender
+        self._publisher, self.membership = publisher, membership
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, runner: GatewayRunner) -> None:
+        """Raises ``ClusterError`` where the broker cannot be reached, or its topics are not in order."""
+        await prepare(self._settings)
+        try:
+            await self._sender.start()
+        except BrokerError as error:
+            raise ClusterError(str(error)) from None
+        self._tasks = [
+            asyncio.create_task(self._publisher.run(), name="publish"),
+            asyncio.create_task(self.membership.run(runner), name="membership"),
+        ]
+
+    async def stop(self, runner: GatewayRunner) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.membership.leave(runner)
+        await self._sender.stop()
+
+
+async def prepare(settings: Settings) -> int:
+    """Make the topics that are missing; returns how many partitions they have. Raises ``ClusterError``."""
+    try:
+        return await prepare_topics(settings.brokers, settings.kafka_partitions, settings.kafka_replication)
+    except BrokerError as error:
+        raise ClusterError(str(error)) from None
 
 
 def _states(there: dict[str, bytes]) -> dict[str, WorkerState]:

@@ -52,3 +52,9 @@ class StoreError(DutingError):
     """The database cannot be reached, or holds a schema that this version does not know."""
 
     retryable = True
+
+
+class ClusterError(DutingError):
+    """The broker cannot be reached, or its topics are not as they have to be."""
+
+    retryable = True

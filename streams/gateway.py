@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -98,6 +99,8 @@ class Recognition(Struct, frozen=True, kw_only=True):
 @dataclass(slots=True)
 class _Call(Open):
     prompt: str
+    name: str
+    """Of this hearing of the call: it may come back, also here, and counts anew then."""
     seq: int = 0
     """Of the next signal."""
     woken_ms: int = 0
@@ -140,10 +143,16 @@ class GatewayRunner(Runner[_Call]):
         self.name = name
         self._prompt, self._recognition, self._wall = prompt, recognition, wall
         self._outbox: Outbox[Message] = Outbox(send, clock, _is_replaceable)
+        self._hearings = count()
 
     async def start(self) -> None:
         await super().start()
         self._tasks.append(asyncio.create_task(self._outbox.deliver(), name="deliver"))
+
+    async def stop(self) -> None:
+        """Leave the calls to other gateways, over which their telephones come back; tell what was heard."""
+        await asyncio.gather(*(self.close(call_id, "disconnected") for call_id in list(self._calls)))
+        await super().stop()
 
     async def flush(self) -> None:
         """Wait until the broker has everything that was heard so far."""
@@ -196,7 +205,8 @@ class GatewayRunner(Runner[_Call]):
     # ── what is told ──────────────────────────────────────────────────────────────────────────────
 
     def _begin(self, heard: HeardCall, paced: bool, source: Source | None) -> _Call:
-        call = _Call(heard, paced, source, self._prompt(heard.info))
+        name = f"{self.name}.{next(self._hearings)}"
+        call = _Call(heard, paced, source, self._prompt(heard.info), name)
         self._signal(call, CallStarted(call=heard.info))
         return call
 
@@ -208,7 +218,7 @@ class GatewayRunner(Runner[_Call]):
             self._signal(call, voice(utterance))
         speech = wire.speech(
             utterance,
-            source=self.name,
+            source=call.name,
             seq=call.seq - 1,
             prompt=call.prompt,
             live=call.paced,
@@ -223,13 +233,15 @@ class GatewayRunner(Runner[_Call]):
             self._signal(call, None)
 
     def _end(self, call: _Call, ended: CallEnded) -> None:
-        self._signal(call, ended)
+        # A telephone that was cut off comes back, maybe over another gateway: then its call goes on. One that
+        # does not is ended by whoever notices that nobody hears it (``app.cluster``).
+        self._signal(call, None if ended.reason == "disconnected" else ended)
 
     def _signal(self, call: _Call, event: CallEvent | None) -> None:
         call.signalled_s = self.clock()
         signal = wire.Signal(
             call_id=call.call_id,
-            source=self.name,
+            source=call.name,
             seq=call.seq,
             heard_ms=call.heard.media_ms,
             woken_ms=call.woken_ms,

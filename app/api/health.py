@@ -23,6 +23,15 @@ def healthz(request: Request) -> Response:
     return JSONResponse({"status": "ok", "calls": store.calls.count_live(), "rules": version})
 
 
+@router.get("/readyz")
+def readyz(request: Request) -> Response:
+    """Whether calls may be sent here: 200, or 503 with what is missing. Open, like ``/healthz``."""
+    missing = request.app.state.ready()
+    if missing is not None:
+        return JSONResponse({"status": "not ready", "missing": missing}, status_code=503)
+    return JSONResponse({"status": "ready"})
+
+
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
     """Prometheus, for this machine itself and for administrators."""
