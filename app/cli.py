@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import getpass
-import socket
 import sys
 import tempfile
 from enum import StrEnum
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from app import logs
 from app import settings as settings_
-from app.errors import DutingError, SettingsError
+from app.errors import DutingError
 from app.rules_cli import rules_app
 
 app = typer.Typer(
@@ -65,10 +64,11 @@ def serve(
 
     from app.build import build
     from app.ingest.sockets import IngestSockets
+    from app.listener import listening_socket
 
     settings = settings_.load(host=host, port=port)
     logs.configure(settings.log_level, settings.log_json)
-    listener = _listen(settings.host, settings.port)
+    listener = listening_socket(settings.host, settings.port, "--port or DUTING_PORT")
     address = f"http://{settings.host}:{listener.getsockname()[1]}"
     service = build(settings, _progress())
     server = uvicorn.Server(
@@ -116,22 +116,6 @@ def worker(
             err.print(f"Duting 督听  worker {kind.value}  {address}/readyz")
 
     asyncio.run(run(kind.value, settings, _progress(), on_listening=listening))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; taken before the model is loaded, so that a port in use is told at once."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(512)
-    except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {host}:{port}: {error.strerror}; end the program that uses it, or choose "
-            "another port with --port or DUTING_PORT"
-        ) from None
-    return listener
 
 
 @app.command()

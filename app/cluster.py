@@ -132,7 +132,7 @@ class Membership:
 
 
 class Gateway:
-    """What runs beside a gateway's runner: the broker's edges and the membership; ``start``, then ``stop``."""
+    """What runs beside a gateway's runner: the edges of the broker, the membership."""
 
     def __init__(
         self, settings: Settings, sender: Sender, publisher: Publisher, membership: Membership

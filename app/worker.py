@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import signal
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Literal
 
 import msgspec
@@ -21,6 +21,7 @@ from starlette.routing import Route
 from app.build import model, rule_book
 from app.cluster import ASR, DETECT, SECONDS, prepare
 from app.errors import ClusterError, SettingsError
+from app.listener import listening_socket
 from app.models import Progress
 from app.redis_live import RedisLive
 from app.settings import Settings
@@ -54,6 +55,7 @@ async def run(
             "a worker needs a cluster: set DUTING_KAFKA_URL (kafka://host:port), DUTING_REDIS_URL and "
             "DUTING_DATABASE_URL (postgresql://…); one machine alone needs only `duting serve`"
         )
+    listener = listening_socket(settings.host, settings.worker_port, "DUTING_WORKER_PORT")
     partitions = await prepare(settings)
     live = RedisLive(settings.redis_url)
     name = f"{kind}-{secrets.token_hex(4)}"
@@ -74,13 +76,9 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
     server = _server(worker, settings)
-    serving = asyncio.create_task(server.serve(), name="health")
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="health")
     try:
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        if server.started:
-            host, port = server.servers[0].sockets[0].getsockname()[:2]
-            on_listening(f"http://{host}:{port}")
+        on_listening(f"http://{settings.host}:{listener.getsockname()[1]}")
         try:
             await worker.run()
         except BrokerError as error:
@@ -96,11 +94,10 @@ async def run(
 
 
 class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        """The worker's own are in force."""
+    """One whose process listens to signals itself."""
 
-    def capture_signals(self) -> Any:
-        return suppress()
+    def capture_signals(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def _server(worker: Worker, settings: Settings) -> uvicorn.Server:
@@ -121,8 +118,6 @@ def _server(worker: Worker, settings: Settings) -> uvicorn.Server:
     )
     config = uvicorn.Config(
         pages,
-        host=settings.host,
-        port=settings.worker_port,
         log_config=None,
         access_log=False,
         server_header=False,
