@@ -42,11 +42,12 @@ async def run(
     progress: Progress,
     transcriber: Transcriber | None = None,
     on_listening: Callable[[str], None] = lambda _: None,
+    reading: type[ReadingWorker] = ReadingWorker,
 ) -> None:
     """Work until SIGTERM or SIGINT; then finish what is begun, and hand the rest to others.
 
-    ``transcriber`` replaces the model (tests, benchmarks); ``on_listening`` gets the address of the health
-    pages.
+    ``transcriber`` and ``reading`` replace the model and what is around it (tests, benchmarks);
+    ``on_listening`` gets the address of the health pages.
 
     Raises ``SettingsError`` without a cluster's URLs, ``ClusterError`` where the broker cannot be reached.
     """

@@ -106,6 +106,10 @@ class FollowedCall:
         waiting = any(utterance_id in line for line in self._state.waiting.values())
         return waiting and utterance_id not in self._state.ready
 
+    def cut_ms(self, channel: Channel) -> int:
+        """Where the last utterance of a channel ended; -1 before the first."""
+        return self._state.cut_ms.get(channel, -1)
+
     def is_suspected(self, utterance_id: str) -> bool:
         """Whether a partial of an utterance still being said has raised something."""
         return utterance_id in self._state.suspected

@@ -19,6 +19,7 @@ from prometheus_client import Counter
 from streams import wire
 from streams.events import (
     CallEnded,
+    CallEvent,
     CallInfo,
     CallStarted,
     CallUpdated,
@@ -51,6 +52,8 @@ class _Kept(Struct, kw_only=True):
     """Gateways that heard it before: what they still say is over."""
     seq: int = -1
     """Of the last signal taken of ``source``."""
+    resumed_ms: int = 0
+    """How far it was heard when ``source`` took it over: a telephone may say what came before once more."""
     heard_ms: int = 0
     woken_ms: int = 0
     at: float = 0.0
@@ -91,6 +94,8 @@ class Following:
     SILENT_S = 2.0
     """A call at the pace of speech of which nothing is heard for so long goes on by the clock: its timers are
     served although no message arrives."""
+    SAME_MS = 150
+    """An utterance heard twice does not end at quite the same sample."""
     DRAIN_S = 120.0
     """A call whose words do not come is ended without them."""
 
@@ -134,10 +139,12 @@ class Following:
             COPIES.labels("signals").inc()
             return
         kept = call.kept
-        kept.seq, kept.at = signal.seq, signal.at
-        kept.heard_ms = max(kept.heard_ms, signal.heard_ms)
+        kept.seq = signal.seq
+        if signal.heard_ms >= kept.heard_ms:
+            kept.heard_ms, kept.at = signal.heard_ms, signal.at
         self._wake(call, signal.woken_ms)
-        self._notice(call, signal)
+        if not self._is_repeated(call, signal.event):
+            self._notice(call, signal)
         self._take_early(call)
         self._check_end(call)
 
@@ -148,9 +155,19 @@ class Following:
         if signal.source in kept.past:
             return False
         kept.past = [*kept.past[-7:], kept.source]
-        kept.source, kept.seq = signal.source, -1
+        kept.source, kept.seq, kept.resumed_ms = signal.source, -1, kept.heard_ms
         kept.ended = None
         return True
+
+    def _is_repeated(self, call: _Call, event: CallEvent | None) -> bool:
+        """Whether it was heard before, over the gateway that had the call then."""
+        kept = call.kept
+        if not kept.past or event is None or isinstance(event, CallStarted | CallUpdated | CallEnded):
+            return False
+        if isinstance(event, Voice):
+            # What was being said when the call moved was not cut, and is taken.
+            return event.end_ms <= call.followed.cut_ms(event.channel) + self.SAME_MS
+        return event.media_ms < kept.resumed_ms
 
     def _begin(self, info: CallInfo, signal: wire.Signal) -> _Call:
         self._over.pop(info.call_id, None)

@@ -1,0 +1,68 @@
+"""``python -m benchmarks.scripted``: a recognition worker whose words follow a script, not a model.
+
+For all that is to be measured or broken beside the model: what is "said" depends on nothing but the length of
+the utterance, so that one process and a cluster, before and after a crash, read the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from app import logs
+from app import settings as settings_
+from app.models import RichProgress
+from app.worker import run
+from streams.gateway import WorkerState
+from streams.testing import ScriptedTranscriber
+from streams.transcribe import Request
+from streams.workers import ReadingWorker
+
+SAID = (
+    "您好，请问有什么可以帮您",
+    "这款产品保本保息，您放心",
+    "我想查一下上个月的账单",
+    "你们再不处理我就要投诉到银保监会",
+    "请您把短信验证码报给我一下",
+    "好的，我帮您看一下",
+    "我好像被骗了，钱已经转出去了",
+    "麻烦您稍等，我正在查询",
+    "这个肯定稳赚不赔的",
+    "谢谢您的来电，再见",
+)
+
+
+def words(request: Request) -> str:
+    """What an utterance of this length says."""
+    return SAID[round(request.seconds * 1000) // 32 % len(SAID)]
+
+
+def scripted(seconds: float = 0.0) -> ScriptedTranscriber:
+    """``seconds``: of pretended work a batch."""
+    return ScriptedTranscriber(words, seconds=seconds, largest_batch=32)
+
+
+class _FinalsOnly(ReadingWorker):
+    """Its words depend on the length: a beginning would say something else than the whole."""
+
+    def _state(self) -> WorkerState:
+        state = super()._state()
+        return WorkerState(step=2, pace_ms=None, room=state.room, lag=state.lag, ready=state.ready)
+
+
+async def main() -> None:
+    settings = settings_.load()
+    logs.configure(settings.log_level, settings.log_json)
+    seconds = float(os.environ.get("SCRIPTED_SECONDS", "0"))
+    await run(
+        "asr",
+        settings,
+        RichProgress(),
+        transcriber=scripted(seconds),
+        on_listening=lambda address: print(address, flush=True),
+        reading=_FinalsOnly,
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
