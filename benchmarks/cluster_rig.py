@@ -1,4 +1,4 @@
-"""A whole cluster on this machine: Kafka, Redis, PostgreSQL, gateways, workers, each a process to be killed."""
+"""A whole cluster on this machine: Kafka, Redis, PostgreSQL, gateways, workers; each may be killed."""
 
 from __future__ import annotations
 
