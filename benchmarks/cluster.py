@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,7 @@ def _longest_silence(watch: Watch, since: float, until: float) -> float:
     longest = 0.0
     for browser in watch.browsers:
         at = [since, *(t for t in browser.arrivals if since <= t <= until), until]
-        longest = max(longest, max(b - a for a, b in zip(at, at[1:], strict=False)))
+        longest = max(longest, max(b - a for a, b in pairwise(at)))
     return round(longest, 2)
 
 
