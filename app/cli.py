@@ -7,9 +7,10 @@ import gc
 import getpass
 import sys
 import tempfile
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +19,11 @@ from app import logs
 from app import settings as settings_
 from app.errors import DutingError
 from app.rules_cli import rules_app
+
+if TYPE_CHECKING:
+    from app.build import Service
+    from app.models import Progress
+    from app.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,10 +65,21 @@ def serve(
     port: Annotated[int | None, typer.Option(help="0 takes a free port")] = None,
     announce: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
-    """Run the server: ingest, recognition, rules and dashboard in one process."""
+    """Run the server: ingest, recognition, rules and dashboard; in a cluster, one of its gateways."""
+    from app.build import build
+
+    serve_with(build, host, port, announce)
+
+
+def serve_with(
+    build: Callable[[Settings, Progress], Service],
+    host: str | None = None,
+    port: int | None = None,
+    announce: bool = False,
+) -> None:
+    """Run what ``build`` puts together, until a signal ends it."""
     import uvicorn
 
-    from app.build import build
     from app.ingest.sockets import IngestSockets
     from app.listener import listening_socket
 

@@ -5,18 +5,23 @@ follow a script unless ``--model`` is given.
 
 ``--kill``      each kind of process in turn, in the middle of the calls: what was lost, shown twice, and how
                 long it took until alerts came again
-``--latency``   the same calls in one process and in the cluster: what the broker's way adds
-``--units``     bytes per topic and processor time per call: what ``benchmarks.capacity_plan`` plans with
+``--beside``    the same calls through one process first: what the broker's way adds
+
+Without ``--kill`` it also says what a second of call costs: processor time by kind of process, bytes by topic.
+``benchmarks.plan`` plans with that.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
 import statistics
 import tempfile
 import time
+import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +29,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
 from app.build import rules
 from app.demo import run, truth
 from benchmarks.cluster_calls import Browser, Telephone, Tracks, alone, load, standing
-from benchmarks.cluster_rig import ClusterRig, Member, cluster
+from benchmarks.cluster_rig import SERVERS, ClusterRig, Member, alone_rig, cluster
 from benchmarks.machine import machine
 from benchmarks.scripted import scripted
 from detectors.emotion import EmotionDetector
@@ -183,6 +190,72 @@ async def play(
     return Report(len(calls), expected, mine, browsers, telephones, watch.killed)
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What each member and topic had used up at one moment."""
+
+    cpu_s: dict[str, float]
+    bytes: dict[str, float]
+    call_s: float
+
+    def since(self, before: Spent) -> dict[str, Any]:
+        """Per second of a two-channel call."""
+        seconds = self.call_s - before.call_s
+        cpu: dict[str, float] = {}
+        for name, used in self.cpu_s.items():
+            kind = name.split("-")[0]
+            cpu[kind] = cpu.get(kind, 0.0) + used - before.cpu_s.get(name, 0.0)
+        return {
+            "call_seconds": round(seconds, 1),
+            "cpu_s_per_call_s": {kind: round(used / seconds, 5) for kind, used in cpu.items()},
+            "bytes_per_call_s": {
+                topic: round((sent - before.bytes.get(topic, 0.0)) / seconds)
+                for topic, sent in sorted(self.bytes.items())
+            },
+        }
+
+
+def spent(rig: ClusterRig) -> Spent:
+    """Processor time of members and servers, bytes sent to topics, seconds of calls heard."""
+    cpu = {m.name: _cpu_s(m.process.pid) for m in rig.members.values() if m.process is not None}
+    cpu |= {server: _server_cpu_s(rig.folder / server) for server in SERVERS}
+    sent: dict[str, float] = {}
+    audio = 0.0
+    for member in rig.members.values():
+        with urllib.request.urlopen(f"{member.address}/metrics", timeout=5) as answer:
+            page = answer.read().decode()
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                if sample.name == "duting_broker_bytes_total":
+                    topic = sample.labels["topic"]
+                    sent[topic] = sent.get(topic, 0.0) + sample.value
+                elif sample.name == "duting_audio_seconds_total":
+                    audio += sample.value
+                elif sample.name == "duting_snapshot_bytes_total":
+                    sent["(states)"] = sent.get("(states)", 0.0) + sample.value
+    return Spent(cpu, sent, audio / 2)
+
+
+def _cpu_s(pid: int) -> float:
+    total = 0.0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = one.cpu_times()
+                total += times.user + times.system
+    return total
+
+
+def _server_cpu_s(folder: Path) -> float:
+    """Of a server that ``scripts/`` started: every process whose command names its folder."""
+    return sum(
+        _cpu_s(process.pid)
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(folder) in part for part in process.info["cmdline"] or ()) and process.pid != os.getpid()
+    )
+
+
 def _address(member: Member) -> Callable[[], str]:
     return lambda: member.address
 
@@ -261,6 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kill", default="", help=f"kinds in turn, of {','.join(KINDS)}; or all")
     parser.add_argument("--every", type=float, default=14.0, help="seconds between two")
     parser.add_argument("--model", action="store_true", help="the real model in place of scripted words")
+    parser.add_argument("--beside", action="store_true")
     parser.add_argument("--gateways", type=int, default=2)
     parser.add_argument("--detect", type=int, default=2)
     given = parser.parse_args(arguments)
@@ -277,8 +351,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rig.start(gateways=given.gateways, detect=given.detect)
         console.print(f"the cluster is up after {time.monotonic() - began:.1f} s")
         disturb = killer(kinds, 10.0, given.every) if kinds else None
+        before = spent(rig)
         report = asyncio.run(play(rig, calls, expected, disturb))
-    summary = report.summary() | latencies(report)
+        units = spent(rig).since(before) if not kinds else {}
+    summary = report.summary() | latencies(report) | units
+    if beside is not None:
+        summary["one_process"] = latencies(beside)
+        summary["added_p50_s"] = _less(summary["p50_s"], summary["one_process"]["p50_s"])
+        summary["added_p95_s"] = _less(summary["p95_s"], summary["one_process"]["p95_s"])
     _show(console, summary)
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(
@@ -286,6 +366,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             {"summary": summary, "machine": machine(), "runs": [summary]}, ensure_ascii=False, indent=2
         )
     )
+
+
+def _beside(calls: dict[str, Tracks], model: bool) -> Report:
+    """The same calls through ``duting serve`` alone, with the same words."""
+    with tempfile.TemporaryDirectory(prefix="duting-alone-") as folder:
+        rig = alone_rig(Path(folder), scripted=not model)
+        try:
+            rig.wait_ready()
+            return asyncio.run(play(rig, calls, {}))
+        finally:
+            rig.stop()
+
+
+def _less(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else round(a - b, 3)
 
 
 def latencies(report: Report) -> dict[str, Any]:

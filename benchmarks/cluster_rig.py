@@ -137,9 +137,9 @@ class ClusterRig:
 
     def environment(self) -> dict[str, str]:
         return {
-            "DUTING_KAFKA_URL": self.urls["kafka"],
-            "DUTING_REDIS_URL": self.urls["redis"],
-            "DUTING_DATABASE_URL": self.urls["postgres"],
+            "DUTING_KAFKA_URL": self.urls.get("kafka", ""),
+            "DUTING_REDIS_URL": self.urls.get("redis", ""),
+            "DUTING_DATABASE_URL": self.urls.get("postgres", ""),
             "DUTING_DATA_DIR": str(self.folder / "data"),
             "DUTING_HOST": "127.0.0.1",
             "DUTING_INGEST_TOKEN": self.token,
@@ -199,6 +199,28 @@ class ClusterRig:
             if server in self.urls:
                 with contextlib.suppress(ClusterFailed):
                     self.script(server, "stop")
+
+
+def alone_rig(folder: Path, scripted: bool) -> ClusterRig:
+    """One process that does everything, in the place of a cluster."""
+    rig = ClusterRig(folder, scripted=scripted)
+    database = f"sqlite:///{folder / 'duting.db'}"
+    store = Store.open(database)
+    a = rig.account
+    store.users.ensure(a.username, a.password, a.name, a.role)
+    store.close()
+    environment = {
+        **rig.environment(),
+        "DUTING_KAFKA_URL": "",
+        "DUTING_REDIS_URL": "",
+        "DUTING_DATABASE_URL": database,
+        "DUTING_PORT": "0",
+    }
+    command = [sys.executable, "-m", *(("benchmarks.scripted", "serve") if scripted else ("app", "serve"))]
+    member = Member("gateway-1", [*command, "--announce"], environment, folder / "serve.log")
+    rig.members[member.name] = member
+    member.start()
+    return rig
 
 
 @contextlib.contextmanager

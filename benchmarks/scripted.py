@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scripted``: a recognition worker whose words follow a script, not a model.
+"""``python -m benchmarks.scripted [serve]``: a recognition worker, or a server, with words from a script.
 
 For all that is to be measured or broken beside the model: what is "said" depends on nothing but the length of
 the utterance, so that one process and a cluster, before and after a crash, read the same.
@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 
-from app import logs
+from app import cli, logs
 from app import settings as settings_
-from app.models import RichProgress
+from app.build import Service
+from app.build import build as build_
+from app.models import Progress, RichProgress
+from app.settings import Settings
 from app.worker import run
 from streams.gateway import WorkerState
+from streams.local import LocalRunner
 from streams.testing import ScriptedTranscriber
 from streams.transcribe import Request
 from streams.workers import ReadingWorker
@@ -64,5 +69,17 @@ async def main() -> None:
     )
 
 
+def serve() -> None:
+    """``duting serve`` with these words, finals only."""
+
+    def build(settings: Settings, progress: Progress) -> Service:
+        service = build_(settings, progress, transcriber=scripted())
+        if isinstance(service.runner, LocalRunner):
+            service.runner.finals_only = True
+        return service
+
+    cli.serve_with(build, announce=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    serve() if "serve" in sys.argv else asyncio.run(main())

@@ -61,6 +61,8 @@ class LocalRunner(Runner[_Call]):
     """
 
     DRAIN_TIMEOUT_S = 300.0
+    finals_only = False
+    """No partials: for words that follow a script, by the length of what is said."""
     UNPACED_JOBS = 8
     """Jobs that a call that comes faster than speech may have in front of the model."""
 
@@ -154,7 +156,8 @@ class LocalRunner(Runner[_Call]):
         self._recogniser.submit(utterance, call.prompt, live=call.paced, suspected=suspected)
 
     def _pace(self) -> tuple[Step, int | None]:
-        return self._recogniser.degradation.name, self._recogniser.partial_pace_ms()
+        step = self._recogniser.degradation.name
+        return ("no_partials" if self.finals_only else step), self._recogniser.partial_pace_ms()
 
     def _suspects(self, call: _Call, utterance_id: str) -> bool:
         return call.followed.detector.suspects(utterance_id)

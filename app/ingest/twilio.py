@@ -16,7 +16,7 @@ import contextlib
 import hmac
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -29,7 +29,7 @@ from app.ingest.sockets import feed
 from app.store.times import now, written
 from streams.audio import MULAW, ChannelAudio
 from streams.events import AudioFrame, CallInfo, Channel, Gap
-from streams.local import CallRefused, LocalRunner
+from streams.runner import CallRefused, Runner
 
 log = structlog.get_logger(__name__)
 
@@ -221,7 +221,7 @@ class TwilioStream:
         return Closed()
 
 
-def route(runner: LocalRunner, token: str) -> APIRouter:
+def route(runner: Runner[Any], token: str) -> APIRouter:
     """``/ingest/twilio``. The token comes as a Bearer header, as ``?token=`` or as a custom parameter."""
     router = APIRouter()
 
@@ -246,7 +246,7 @@ class _Session:
     MOST_READY_MS = 1_000
     rate = _RATE
 
-    def __init__(self, socket: WebSocket, runner: LocalRunner, token: str) -> None:
+    def __init__(self, socket: WebSocket, runner: Runner[Any], token: str) -> None:
         self._socket, self._runner, self._token = socket, runner, token
         self._stream = TwilioStream()
         self._open: str | None = None
