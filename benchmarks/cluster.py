@@ -7,8 +7,8 @@ follow a script unless ``--model`` is given.
                 long it took until alerts came again
 ``--beside``    the same calls through one process first: what the broker's way adds
 
-Without ``--kill`` it also says what a second of call costs: processor time by kind of process, bytes by topic.
-``benchmarks.plan`` plans with that.
+Without ``--kill`` it also says what a second of call costs: processor time by kind of process, bytes by
+topic. ``benchmarks.plan`` plans with that.
 """
 
 from __future__ import annotations
@@ -342,6 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds = KINDS if given.kill == "all" else tuple(filter(None, given.kill.split(",")))
     calls = material(given.calls, given.seconds)
     expected = {} if given.model else one_process(calls)
+    beside = _beside(calls, given.model) if given.beside else None
     with (
         tempfile.TemporaryDirectory(prefix="duting-cluster-") as folder,
         cluster(Path(folder), scripted=not given.model) as rig,
