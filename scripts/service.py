@@ -234,6 +234,16 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def users_of(folder: Path) -> list[int]:
+    """Processes that work in this folder, zombies not among them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # gone meanwhile, a zombie, or another user's
+            if entry.name.isdigit() and (entry / "cwd").resolve(strict=True) == folder:
+                found.append(int(entry.name))
+    return found
+
+
 def kill_tree(running: Running) -> None:
     """SIGKILL for a server, its process group and its descendants; returns when they are gone.
 
