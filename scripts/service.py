@@ -1,4 +1,4 @@
-"""A server for development and tests: started as a daemon in a folder of its own, found again, stopped, killed.
+"""A server for development and tests: a daemon with a folder of its own, found again, stopped, killed.
 
 The programs beside this module (``postgres``, ``redis``, ``kafka``) each describe one server; what they share
 is here: the command line, the choice of a port, waiting until connections are accepted, and the file
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Service(ABC):
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Adds options of ``start`` that only this server has."""
+        del parser  # most have none
 
     @abstractmethod
     def url(self, port: int) -> str:
@@ -86,9 +87,10 @@ class Service(ABC):
     def start(self, options: argparse.Namespace) -> str:
         """Starts the server unless it runs; returns its URL once connections are accepted.
 
-        Raises ServiceError if it ends or does not answer within ``options.timeout`` seconds; it is killed then.
+        Raises ServiceError if it ends or does not answer within ``options.timeout`` seconds, and kills it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._refuse_others()
         with self._alone():
             known = self._known()
             if known is not None and alive(known):
@@ -152,13 +154,22 @@ class Service(ABC):
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def _refuse_others(self) -> None:
+        """A server takes its whole folder, down to its owner: never one in which something else lies."""
+        if not (self.folder / "service.lock").exists() and any(self.folder.iterdir()):
+            raise ServiceError(
+                f"{self.folder} holds other things; --dir must be empty, new, or of an earlier start"
+            )
+
     def _known(self) -> Running | None:
         try:
             return Running(**json.loads((self.folder / "service.json").read_text()))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
-            raise ServiceError(f"{self.folder / 'service.json'} cannot be read ({error}); delete it") from None
+            raise ServiceError(
+                f"{self.folder / 'service.json'} cannot be read ({error}); delete it"
+            ) from None
 
     def _remember(self, running: Running) -> None:
         new = self.folder / "service.json.new"
@@ -247,7 +258,8 @@ def users_of(folder: Path) -> list[int]:
 def kill_tree(running: Running) -> None:
     """SIGKILL for a server, its process group and its descendants; returns when they are gone.
 
-    The leader goes first, so that it cannot mend what it loses; PostgreSQL's children have groups of their own.
+    The leader goes first, so that it cannot mend what it loses; PostgreSQL's children lead groups of their
+    own.
     """
     if not alive(running):
         return
@@ -283,11 +295,13 @@ def free_port() -> int:
         port = random.choice(FREE_PORTS)
         if is_free(port):
             return port
-    raise ServiceError(f"no free port found between {FREE_PORTS.start} and {FREE_PORTS.stop}; name one: --port")
+    raise ServiceError(
+        f"no free port found between {FREE_PORTS.start} and {FREE_PORTS.stop}; name one: --port"
+    )
 
 
 def exchange(port: int, request: bytes, enough: int) -> bytes:
-    """Sends a request and returns at least ``enough`` bytes of the answer, or what came; empty if nobody answers."""
+    """Sends a request; returns ``enough`` bytes of the answer or more, or what came: nothing, maybe."""
     answer = b""
     try:
         with socket.create_connection((HOST, port), timeout=1) as connection:
@@ -299,7 +313,7 @@ def exchange(port: int, request: bytes, enough: int) -> bytes:
     return answer
 
 
-def wait_until(condition, timeout: float) -> bool:  # type: ignore[no-untyped-def]
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
     """Asks every 50 ms; whether it became true within ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -329,7 +343,7 @@ def program(name: str, package: str, folders: Sequence[Path] = ()) -> str:
 
 
 def run(command: Sequence[str], timeout: float, **options: object) -> None:
-    """Runs a helper program to its end. Raises ServiceError with what it said if it fails or takes too long."""
+    """Runs a program to its end. Raises ServiceError, with what it said, if it fails or takes too long."""
     try:
         done = subprocess.run(  # type: ignore[call-overload]
             command, timeout=timeout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
@@ -361,7 +375,9 @@ def main(kind: type[Service], arguments: Sequence[str] | None = None) -> int:
         sub.add_argument("--dir", type=Path, required=True, help="data, log and service.json")
         if verb == "start":
             sub.add_argument(
-                "--port", type=int, help=f"0: any; as last time in this folder, else {kind.port}, if not given"
+                "--port",
+                type=int,
+                help=f"0: any; as last time in this folder, else {kind.port}, if not given",
             )
             kind.add_arguments(sub)
         if verb in ("start", "stop"):
