@@ -35,9 +35,10 @@ FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="Duting 督听" \
       org.opencontainers.image.description="Live supervision of a bank's calls" \
       org.opencontainers.image.licenses="Apache-2.0"
+# Each folder may become a volume of its own: a new volume takes the owner of what it covers.
 RUN groupadd --gid 10001 duting \
     && useradd --uid 10001 --gid duting --home-dir /data --no-create-home --shell /usr/sbin/nologin duting \
-    && install -d -o duting -g duting -m 0700 /data
+    && install -d -o duting -g duting -m 0700 /data /data/models /data/var
 COPY --from=environment /opt/duting /opt/duting
 ENV PATH=/opt/duting/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -49,7 +50,8 @@ ENV PATH=/opt/duting/bin:$PATH \
 WORKDIR /data
 VOLUME /data
 USER 10001:10001
-EXPOSE 8420
+# duting serve; duting worker: health and metrics.
+EXPOSE 8420 8421
 # The first start fetches the model: give it the time.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=5m --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['DUTING_PORT'] + '/healthz', timeout=4)"]

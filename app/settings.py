@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     ingest_token: SecretStr | None = Field(
         default=None, description="what telephony must present; generated into data_dir if unset"
     )
+    metrics_token: SecretStr | None = Field(
+        default=None, description="what Prometheus on another machine presents at /metrics (Bearer)"
+    )
     max_calls: int = Field(default=500, ge=1)
     keep_audio: bool = True
     session_hours: int = Field(default=12, ge=1, le=720)

@@ -39,7 +39,7 @@ IMPURE_MODULES = ("asyncio", "time", "threading", "multiprocessing", "socket", "
 CLOCK_READS = ("now", "utcnow", "today")
 
 # Top-level folders of the repository; what git ignores may lie beside them.
-TOP_LEVEL = {"app", "streams", "detectors", "dashboard", "tests", "benchmarks", ".ci"}
+TOP_LEVEL = {"app", "streams", "detectors", "dashboard", "tests", "benchmarks", "scripts", "deploy", ".ci"}
 MADE_HERE = {"var", "models", "artifacts", "build", "dist", "htmlcov", "node_modules", "shared"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 
 from fastapi import APIRouter, Request
@@ -10,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app.api.people import address_of, logged_in
 from app.api.problems import Problem
+from app.settings import Settings
 from app.store import Store
 
 router = APIRouter(tags=["health"])
@@ -34,10 +36,21 @@ def readyz(request: Request) -> Response:
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
-    """Prometheus, for this machine itself and for administrators."""
-    if not _is_this_machine(request) and logged_in(request).role != "administrator":
+    """Prometheus: for this machine itself, for whoever has the metrics token, and for administrators."""
+    trusted = _is_this_machine(request) or _has_token(request)
+    if not trusted and logged_in(request).role != "administrator":
         raise Problem("role_not_allowed")
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _has_token(request: Request) -> bool:
+    settings: Settings = request.app.state.settings
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return (
+        settings.metrics_token is not None
+        and scheme.lower() == "bearer"
+        and hmac.compare_digest(token.encode(), settings.metrics_token.get_secret_value().encode())
+    )
 
 
 def _is_this_machine(request: Request) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from fastapi.routing import APIRoute, APIWebSocketRoute
+from pydantic import SecretStr
 from starlette.websockets import WebSocketDisconnect
 
 from app.api.attempts import FAILURES, WINDOW_S, Attempts
@@ -329,6 +330,27 @@ def test_the_metrics_are_for_administrators_and_this_machine(at: House) -> None:
     at.log_in("administrator")
     assert "duting_events_total" in at.client.get("/metrics").text
     assert "duting_alert_latency_seconds" in at.client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("set_to", "presented", "expected"),
+    [
+        ("secret", "Bearer secret", 200),
+        ("secret", "bearer secret", 200),
+        ("secret", "Bearer secre", 401),
+        ("secret", "Basic secret", 401),
+        ("secret", "secret", 401),
+        (None, "Bearer ", 401),
+        (None, "Bearer None", 401),
+    ],
+)
+def test_prometheus_on_another_machine_presents_the_metrics_token(
+    at: House, set_to: str | None, presented: str, expected: int
+) -> None:
+    token = SecretStr(set_to) if set_to is not None else None
+    state = at.client.app.state
+    state.settings = state.settings.model_copy(update={"metrics_token": token})
+    assert at.client.get("/metrics", headers={"Authorization": presented}).status_code == expected
 
 
 # ── trouble ───────────────────────────────────────────────────────────────────────────────────────
