@@ -1,0 +1,218 @@
+"""A whole cluster, every part real but the words: the same alerts as one process, whatever is killed.
+
+Kafka, Redis and PostgreSQL are started by ``scripts/``; gateways and workers are processes of their own. Only
+the recogniser's words follow a script, so that one process and the cluster read the same.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from app.demo import run
+from benchmarks.cluster import killer, material, one_process, play
+from benchmarks.cluster_rig import ROOT, cluster
+from streams import wire
+from streams.kafka import DEAD_LETTERS, BrokerError, prepare_topics
+
+NEEDED = ("java", "mvn", "redis-server")
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory):
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} on PATH: a cluster needs Kafka and Redis; see .ci/run")
+    folder = tmp_path_factory.mktemp("cluster")
+    # PostgreSQL runs as a user of its own and has to reach its folder.
+    for parent in (folder, *folder.parents):
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    with cluster(folder) as rig:
+        rig.start()
+        yield rig
+
+
+def assert_the_same(report):
+    summary = report.summary()
+    assert summary["lost"] == []
+    assert summary["more"] == []
+    assert summary["differ"] == []
+    assert summary["twice"] == []
+    assert summary["cursors_twice"] == summary["cursors_missed"] == summary["resyncs"] == 0
+    assert len(report.expected) >= report.calls, "calls that raise nothing show nothing"
+
+
+@pytest.mark.cluster
+def test_calls_through_the_cluster_give_the_same_alerts_as_one_process(rig):
+    """Also while a third worker joins, and messages come that nobody can read."""
+    calls = material(6, 30.0)
+    expected = one_process(calls)
+
+    async def disturb(rig, watch):
+        await asyncio.sleep(6)
+        await poison(rig)
+        await asyncio.to_thread(rig.add, "detect")
+        await asyncio.to_thread(rig.wait_ready, 60)
+
+    report = asyncio.run(play(rig, calls, expected, disturb))
+    assert_the_same(report)
+    letters = asyncio.run(dead_letters(rig, 4))
+    assert sorted(dict(headers)["topic"].decode() for headers, _ in letters) == [
+        "alerts",
+        "signals",
+        "speech",
+        "transcripts",
+    ]
+    why = " ".join(dict(headers)["why"].decode() for headers, _ in letters)
+    assert "schema version" in why
+    assert "秘密" not in why
+
+
+UNREADABLE = {
+    "speech": wire.MAGIC + bytes((99,)) + b"\x80",
+    "signals": b"{}",
+    "transcripts": wire.MAGIC + b"\x01" + "秘密".encode(),
+    "alerts": wire.MAGIC + bytes((99,)),
+}
+
+
+async def poison(rig):
+    producer = AIOKafkaProducer(bootstrap_servers=rig.urls["kafka"].removeprefix("kafka://"))
+    await producer.start()
+    try:
+        for topic, value in UNREADABLE.items():
+            await producer.send_and_wait(topic, value, key=b"nobody")
+    finally:
+        await producer.stop()
+
+
+async def dead_letters(rig, number):
+    consumer = AIOKafkaConsumer(
+        DEAD_LETTERS,
+        bootstrap_servers=rig.urls["kafka"].removeprefix("kafka://"),
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    try:
+        async with asyncio.timeout(20):
+            return [(m.headers, m.value) for m in [await consumer.getone() for _ in range(number)]]
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.cluster
+def test_whatever_is_killed_no_alert_is_lost_and_none_is_shown_twice(rig, capsys):
+    calls = material(12, 75.0)
+    expected = one_process(calls)
+    kinds = ("asr", "detect", "redis", "kafka", "gateway")
+    report = asyncio.run(play(rig, calls, expected, killer(kinds, 8.0, 13.0)))
+    with capsys.disabled():
+        for killed in report.killed:
+            print(f"\n{killed['kind']}: {killed['longest_silence_s']} s until alerts came again", end="")
+    assert [killed["kind"] for killed in report.killed] == list(kinds)
+    assert report.summary()["cut_off"], "the telephones at the gateway that was killed came back"
+    assert_the_same(report)
+
+
+@pytest.mark.cluster
+def test_a_new_gateway_shows_what_is_going_on_within_two_seconds(rig):
+    calls = material(3, 20.0)
+
+    async def disturb(rig, watch):
+        await asyncio.sleep(8)
+        member = await asyncio.to_thread(rig.add, "gateway")
+        cookie = await asyncio.to_thread(run.log_in, member.address, rig.account)
+        began = time.monotonic()
+        request = urllib.request.Request(f"{member.address}/api/floor", headers={"cookie": cookie})
+        with await asyncio.to_thread(urllib.request.urlopen, request, timeout=5) as answer:
+            floor = json.load(answer)
+        watch.killed.append({"floor": floor, "seconds": time.monotonic() - began})
+
+    report = asyncio.run(play(rig, calls, {}, disturb))
+    [shown] = report.killed
+    assert set(calls) <= {call["call"]["call_id"] for call in shown["floor"]["calls"]}
+    assert shown["seconds"] < 2
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("kind", ["detect", "asr"])
+def test_a_worker_that_is_asked_to_stop_leaves_in_good_order(rig, kind):
+    calls = material(3, 20.0)
+    expected = one_process(calls)
+
+    async def disturb(rig, watch):
+        await asyncio.to_thread(rig.add, kind)
+        await asyncio.to_thread(rig.wait_ready, 60)
+        await asyncio.sleep(5)
+        leaving = next(m for m in rig.members.values() if m.name.startswith(kind))
+        status = await asyncio.to_thread(leaving.terminate)
+        watch.killed.append({"status": status})
+        del rig.members[leaving.name]
+
+    report = asyncio.run(play(rig, calls, expected, disturb))
+    assert report.killed == [{"status": 0}]
+    assert_the_same(report)
+
+
+@pytest.mark.cluster
+def test_a_broker_that_is_not_there_is_named_with_what_to_do(rig, tmp_path):
+    environment = {**os.environ, **rig.environment(), "DUTING_KAFKA_URL": "kafka://127.0.0.1:9"}
+    for command in (["serve", "--port", "0"], ["worker", "detect", "--port", "0"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "app", *command],
+            env={**environment, "DUTING_DATA_DIR": str(tmp_path)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert done.returncode == 1
+        assert "cannot reach Kafka at 127.0.0.1:9" in done.stderr
+        assert "DUTING_KAFKA_URL" in done.stderr
+
+
+@pytest.mark.cluster
+def test_topics_that_do_not_fit_together_are_refused(rig, tmp_path):
+    """Somebody has made one of them with fewer partitions."""
+    from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+
+    async def widen(names, count):
+        brokers = rig.urls["kafka"].removeprefix("kafka://")
+        admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+        await admin.start()
+        try:
+            await admin.create_partitions({name: NewPartitions(count) for name in names})
+        finally:
+            await admin.close()
+
+    async def prepare():
+        return await prepare_topics([rig.urls["kafka"].removeprefix("kafka://")], 6, 1)
+
+    assert asyncio.run(prepare()) == 6
+    asyncio.run(widen(["signals"], 7))
+    with pytest.raises(BrokerError, match=r"same number of partitions.*signals 7"):
+        asyncio.run(prepare())
+
+
+def test_a_worker_without_a_cluster_says_what_it_needs(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DUTING_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "worker", "asr"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "DUTING_KAFKA_URL" in done.stderr
+    assert "duting serve" in done.stderr
