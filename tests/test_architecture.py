@@ -34,6 +34,9 @@ PURE = (
     "music",
     "pacing",
     "wire",
+    "heard",
+    "followed",
+    "following",
 )
 IMPURE_MODULES = ("asyncio", "time", "threading", "multiprocessing", "socket", "subprocess", "httpx")
 CLOCK_READS = ("now", "utcnow", "today")

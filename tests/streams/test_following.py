@@ -23,6 +23,7 @@ from streams.events import (
     CallUpdated,
     Hold,
     SpeechStarted,
+    SpeechStopped,
     Transcript,
     Voice,
 )
@@ -40,16 +41,19 @@ rules:
   - id: redline.return
     name: {zh: 承诺收益, en: Return promised}
     severity: critical
+    role: any
     when: {phrase: [保本保息]}
     cooldown: 2
   - id: dynamics.silence
     name: {zh: 静默, en: Silence}
     severity: warning
+    role: any
     when: {silence: {seconds: 4}}
   - id: signal.twice
     name: {zh: 两次, en: Twice}
     severity: warning
-    when: {count: {of: {phrase: [投诉]}, times: 2, seconds: 60}}
+    role: any
+    when: {count: {of: {phrase: [投诉]}, at_least: 2, seconds: 60}}
 """,
     "test.yaml",
 )
@@ -308,7 +312,9 @@ def test_a_call_of_which_nothing_comes_is_woken_by_the_clock():
     now = 1_000.0
     following = Following(detector=panel, redact=redact, wall=lambda: now, restore=lambda call_id: None)
     following.signal(signal(0, CallStarted(call=info())))
-    following.signal(signal(1, at_ms=100))
+    edges = (SpeechStarted, 100), (SpeechStopped, 900)
+    for number, (edge, at) in enumerate(edges, start=1):
+        following.signal(signal(number, edge(call_id="c", channel="agent", media_ms=at), at))
     following.take()
     now += 20.0
     following.tick()
@@ -377,6 +383,7 @@ rules:
   - id: redline.other
     name: {zh: 其他, en: Other}
     severity: critical
+    role: any
     when: {phrase: [转账]}
 """,
         "other.yaml",
