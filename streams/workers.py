@@ -260,10 +260,10 @@ class Worker:
     async def _drain(self) -> None:
         """Finish what is begun."""
 
-    async def _on_revoked(self, app: faust.App, revoked: set[TP], **_: Any) -> None:
+    async def _on_revoked(self, app: Any, *_args: Any, **_: Any) -> None:
         pass
 
-    async def _on_assigned(self, app: faust.App, assigned: set[TP], **_: Any) -> None:
+    async def _on_assigned(self, app: Any, *_args: Any, **_: Any) -> None:
         REBALANCES.inc()
         self._taken = {}
 
@@ -522,7 +522,7 @@ class FollowingWorker(Worker):
         elif key in self._table:
             del self._table[key]
 
-    async def _on_revoked(self, app: faust.App, revoked: set[TP], **_: Any) -> None:
+    async def _on_revoked(self, app: Any, *_args: Any, **_: Any) -> None:
         # Others wait for this to end before they begin: they find the calls as they are now.
         if app is not self._app:
             return
