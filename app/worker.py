@@ -68,7 +68,7 @@ async def run(
     worker: Worker
     watching: asyncio.Task[None] | None = None
     if kind == "asr":
-        worker = ReadingWorker(transcriber or await asyncio.to_thread(model, settings, progress), **given)
+        worker = reading(transcriber or await asyncio.to_thread(model, settings, progress), **given)
     else:
         book = rule_book(settings)
         worker = FollowingWorker(book.panel, redact, partitions, **given)

@@ -27,7 +27,7 @@ from streams.events import CallInfo
 from streams.followed import CallDetector
 from streams.following import Following
 from streams.gateway import Message, WorkerState
-from streams.kafka import DEAD, LAG, Sender, fetch_speech
+from streams.kafka import CALLS_CHANGELOG, DEAD, LAG, Sender, fetch_speech
 from streams.outbox import Outbox
 from streams.reading import Done, Reader
 from streams.transcribe import Transcriber
@@ -133,6 +133,7 @@ class Worker:
         reason: str | None = None
         try:
             await asyncio.wait_for(app.start(), self.START_S)
+            await self._begin(app)
             self._started = True
             while not self._stop.is_set() and reason is None:
                 with suppress(TimeoutError):
@@ -193,8 +194,8 @@ class Worker:
         )
         for topic in self.TOPICS:
             self._agent(app, topic)
-        app.on_partitions_revoked.connect(self._on_revoked)
-        app.on_partitions_assigned.connect(self._on_assigned)
+        app.on_partitions_revoked.connect(self._on_revoked)  # type: ignore[arg-type]
+        app.on_partitions_assigned.connect(self._on_assigned)  # type: ignore[arg-type]
         return app
 
     def _agent(self, app: faust.App, topic: wire.Topic[Any]) -> None:
@@ -249,6 +250,9 @@ class Worker:
 
     async def _take(self, value: Any, event: Any) -> None:
         raise NotImplementedError
+
+    async def _begin(self, app: faust.App) -> None:
+        """The application has started."""
 
     def _is_full(self) -> bool:
         """Whether it takes nothing now because it has enough to do."""
@@ -461,6 +465,10 @@ class FollowingWorker(Worker):
         )
         return app
 
+    async def _begin(self, app: faust.App) -> None:
+        # The producer knows a topic's partitions once something was sent there; this says nothing.
+        await app.producer.send_and_wait(CALLS_CHANGELOG, b"", None, None, None, None)
+
     def _restore(self, call_id: str) -> bytes | None:
         key = call_id.encode()
         return bytes(self._table[key]) if self._table is not None and key in self._table else None
@@ -505,14 +513,19 @@ class FollowingWorker(Worker):
                 kept.append((call_id, self.following.snapshot(call_id), events))
                 if number % self.SLICE == 0:
                     await asyncio.sleep(0)
-            if not kept:
-                return
-            # What was told before has to be kept by the broker first: else a crash could lose it.
-            await self._outbox.flush()
-            for call_id, snapshot, events in kept:
-                self._write(call_id, snapshot)
-                for event in events:
-                    event.ack()
+            try:
+                if kept:
+                    # What was told has to be kept by the broker first: else a crash could lose it.
+                    await self._outbox.flush()
+                while kept:
+                    call_id, snapshot, events = kept[-1]
+                    self._write(call_id, snapshot)
+                    kept.pop()
+                    for event in events:
+                        event.ack()
+            finally:
+                for call_id, _, events in kept:
+                    self._unacked[call_id] = [*events, *self._unacked.get(call_id, ())]
 
     def _write(self, call_id: str, snapshot: bytes | None) -> None:
         key = call_id.encode()
@@ -524,12 +537,12 @@ class FollowingWorker(Worker):
 
     async def _on_revoked(self, app: Any, *_args: Any, **_: Any) -> None:
         # Others wait for this to end before they begin: they find the calls as they are now.
-        if app is not self._app:
+        if app is not self._app or self._app is None:
             return
         try:
             async with asyncio.timeout(5.0):
                 await self._keep()
-                await app.producer.flush()
+                await self._app.producer.flush()
         except Exception as error:
             log.error("calls.not_kept", error=type(error).__name__)
         self._unacked.clear()

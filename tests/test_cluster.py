@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -27,16 +28,12 @@ NEEDED = ("java", "mvn", "redis-server")
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory):
+def rig():
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         pytest.skip(f"no {', '.join(missing)} on PATH: a cluster needs Kafka and Redis; see .ci/run")
-    folder = tmp_path_factory.mktemp("cluster")
-    # PostgreSQL runs as a user of its own and has to reach its folder.
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
-    with cluster(folder) as rig:
+    with tempfile.TemporaryDirectory(prefix="duting-cluster-") as name, cluster(Path(name)) as rig:
+        Path(name).chmod(0o755)  # PostgreSQL runs as a user of its own
         rig.start()
         yield rig
 
