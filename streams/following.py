@@ -91,9 +91,11 @@ class Following:
     """Readings of calls that are not known (yet); beyond it the oldest go: their signals are lost."""
     OVER_KEPT = 10_000
     """Calls that have ended are remembered, so that what comes late does not open them again."""
-    SILENT_S = 2.0
-    """A call at the pace of speech of which nothing is heard for so long goes on by the clock: its timers are
-    served although no message arrives."""
+    SILENT_S = 35.0
+    """A call at the pace of speech of which nothing at all is heard for so long goes on by the clock: its
+    timers are served although no message arrives. A gateway tells twice a second how far it is, also while no
+    audio comes; so less than that is a gateway or a broker that failed, over which the call comes back with
+    what was said meanwhile (``app.cluster`` waits 30 s for it)."""
     SAME_MS = 150
     """An utterance heard twice does not end at quite the same sample."""
     DRAIN_S = 120.0

@@ -316,6 +316,9 @@ def test_a_call_of_which_nothing_comes_is_woken_by_the_clock():
     for number, (edge, at) in enumerate(edges, start=1):
         following.signal(signal(number, edge(call_id="c", channel="agent", media_ms=at), at))
     following.take()
+    now += Following.SILENT_S
+    following.tick()
+    assert following.take() == [], "less is a gateway that failed, over which the call comes back"
     now += 20.0
     following.tick()
     [alert] = [m.value for m in following.take() if isinstance(m.value, Alert)]
