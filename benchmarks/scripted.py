@@ -1,6 +1,6 @@
 """``python -m benchmarks.scripted [serve]``: a recognition worker, or a server, with words from a script.
 
-For all that is to be measured or broken beside the model: what is "said" depends on nothing but the length of
+For all that is to be measured or broken beside the model: what is "said" depends on nothing but the sound of
 the utterance, so that one process and a cluster, before and after a crash, read the same.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+
+import numpy as np
 
 from app import cli, logs
 from app import settings as settings_
@@ -38,8 +40,9 @@ SAID = (
 
 
 def words(request: Request) -> str:
-    """What an utterance of this length says."""
-    return SAID[round(request.seconds * 1000) // 32 % len(SAID)]
+    """What an utterance says whose loudest sample is this: wherever it begins and ends, it says the same."""
+    samples = np.frombuffer(request.pcm, "<i2")
+    return SAID[int(np.abs(samples.astype(np.int32)).max(initial=0)) % len(SAID)]
 
 
 def scripted(seconds: float = 0.0) -> ScriptedTranscriber:
@@ -48,7 +51,7 @@ def scripted(seconds: float = 0.0) -> ScriptedTranscriber:
 
 
 class _FinalsOnly(ReadingWorker):
-    """Its words depend on the length: a beginning would say something else than the whole."""
+    """A beginning may lack the loudest sample, and would say something else than the whole."""
 
     def _state(self) -> WorkerState:
         state = super()._state()

@@ -62,7 +62,7 @@ class LocalRunner(Runner[_Call]):
 
     DRAIN_TIMEOUT_S = 300.0
     finals_only = False
-    """No partials: for words that follow a script, by the length of what is said."""
+    """No partials: for words that follow a script, of which a beginning says nothing."""
     UNPACED_JOBS = 8
     """Jobs that a call that comes faster than speech may have in front of the model."""
 
