@@ -82,6 +82,12 @@ def test_the_settings_that_the_chart_makes_exist() -> None:
     assert {f"DUTING_{name}" for name in VALUES["settings"]} <= known
 
 
+def test_no_worker_is_added_that_would_find_no_partition() -> None:
+    partitions = VALUES["settings"]["KAFKA_PARTITIONS"]
+    for part in ("asr", "detect"):
+        assert VALUES[part]["autoscaling"]["maxReplicas"] <= partitions
+
+
 def test_what_the_chart_makes_cannot_be_set_beside_it() -> None:
     text = "".join(path.read_text("utf-8") for path in TEMPLATES)
     made = {name for name in re.findall(r"DUTING_([A-Z_]+)", text) if not name.endswith("_")} - {""}
