@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -351,7 +352,7 @@ def run(command: Sequence[str], timeout: float, **options: object) -> None:
     except subprocess.TimeoutExpired:
         raise ServiceError(f"{command[0]} did not end within {timeout:g} s") from None
     if done.returncode:
-        said = done.stdout.decode(errors="replace").strip()[-3000:]
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode(errors="replace")).strip()[-3000:]
         raise ServiceError(f"{command[0]} failed with status {done.returncode}:\n{said}")
 
 

@@ -17,7 +17,7 @@ OURS = {name for name, service in SERVICES.items() if service["image"].startswit
 ONCE = {"models"}
 """Ends when its work is done."""
 
-COMING = {"DUTING_WORKER_PORT"}
+COMING = {"DUTING_WORKER_PORT", "DUTING_KAFKA_PARTITIONS", "DUTING_KAFKA_REPLICATION"}
 """Settings of code that is not here yet."""
 
 

@@ -82,6 +82,12 @@ def test_the_settings_that_the_chart_makes_exist() -> None:
     assert {f"DUTING_{name}" for name in VALUES["settings"]} <= known
 
 
+def test_no_worker_is_added_that_would_find_no_partition() -> None:
+    partitions = VALUES["settings"]["KAFKA_PARTITIONS"]
+    for part in ("asr", "detect"):
+        assert VALUES[part]["autoscaling"]["maxReplicas"] <= partitions
+
+
 def test_what_the_chart_makes_cannot_be_set_beside_it() -> None:
     text = "".join(path.read_text("utf-8") for path in TEMPLATES)
     made = {name for name in re.findall(r"DUTING_([A-Z_]+)", text) if not name.endswith("_")} - {""}
@@ -112,6 +118,9 @@ EVERYTHING = {
     "networkPolicy": {"gatewayFrom": [{"podSelector": {"matchLabels": {"app": "proxy"}}}]},
     "monitor": {"enabled": True, "labels": {"release": "prometheus"}},
 }
+CLUSTER = ("--kube-version", "1.30.0")
+"""A helm that somebody built himself takes a cluster to be much older than the chart allows."""
+
 SETS = {"least": {"existingSecret": "secrets"}, "everything": EVERYTHING}
 
 
@@ -131,7 +140,7 @@ def values(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def rendered(values: Path) -> dict[str, dict[str, Any]]:
     """Kind/name of every object, and the object."""
-    done = helm("template", "duting", str(CHART), "--namespace", "bank", "--values", str(values))
+    done = helm("template", "duting", *CLUSTER, str(CHART), "--namespace", "bank", "--values", str(values))
     assert done.returncode == 0, done.stderr
     documents = [document for document in yaml.safe_load_all(done.stdout) if document]
     objects = {f"{document['kind']}/{document['metadata']['name']}": document for document in documents}
@@ -145,7 +154,7 @@ def test_helm_finds_nothing_to_complain_about(values: Path) -> None:
 
 
 def test_without_a_secret_helm_says_what_it_must_hold() -> None:
-    done = helm("template", "duting", str(CHART))
+    done = helm("template", "duting", *CLUSTER, str(CHART))
     assert done.returncode != 0
     assert "existingSecret: name a Secret with kafka-url" in done.stderr
 
