@@ -216,7 +216,7 @@ class Projection:
             role=event.role,
             start_ms=event.start_ms,
             end_ms=event.end_ms,
-            text=_clean(event.text),
+            text=event.text,
             confidence=event.confidence,
         )
         row = self._utterances.get(event.utterance_id)
@@ -349,7 +349,7 @@ def _merge(known: Alert, found: Alert) -> Alert:
 
 def _describe(row: CallRow, info: CallInfo) -> None:
     row.info = _json(info)
-    row.agent, row.queue = info.agent and _clean(info.agent), info.queue and _clean(info.queue)
+    row.agent, row.queue = info.agent, info.queue
 
 
 def _reach(row: CallRow, media_ms: int) -> None:
@@ -360,10 +360,6 @@ def _reach(row: CallRow, media_ms: int) -> None:
 def _is_latest(call: CallRow, text: Text) -> bool:
     """Final transcripts of two channels may come in either order."""
     return call.last_text is None or msgspec.json.decode(call.last_text, type=Text).start_ms <= text.start_ms
-
-
-def _clean(text: str) -> str:
-    return text.replace("\0", "")  # PostgreSQL holds no NUL in text
 
 
 def _json(value: object) -> str:
