@@ -43,6 +43,7 @@ from streams.events import (
     Progress,
     Published,
     ShadowHit,
+    Taken,
     Text,
     Transcript,
 )
@@ -64,7 +65,17 @@ def is_stored(event: OutletEvent) -> bool:
         return event.final
     return isinstance(
         event,
-        CallStarted | CallUpdated | CallEnded | Gap | Alert | Marker | Hint | Emotion | Progress | ShadowHit,
+        CallStarted
+        | CallUpdated
+        | CallEnded
+        | Gap
+        | Alert
+        | Taken
+        | Marker
+        | Hint
+        | Emotion
+        | Progress
+        | ShadowHit,
     )
 
 
@@ -100,6 +111,8 @@ class Projection:
                     ids[Progress].add(_progress_id(event))
                 case Alert() | Marker() | Hint() | ShadowHit():
                     ids[type(event)].add(event.id)
+                case Taken():
+                    ids[Alert].add(event.alert_id)
             if is_stored(event) and not isinstance(event, Health):
                 ids[CallInfo].add(event.call_id)
         self._calls = self._fetch(CallRow.call_id, CallRow, ids[CallInfo])
@@ -127,6 +140,8 @@ class Projection:
                 self._said(event, at)
             case Alert():
                 self._raised(event, at)
+            case Taken():
+                self._taken(event, at)
             case Marker():
                 self._marked(event, at)
             case Hint():
@@ -248,6 +263,17 @@ class Projection:
             self._publish("alert.updated", event.call_id, at, event.media_ms, alert=merged)
         row.rule_id, row.rule_version, row.severity = merged.rule_id, merged.rule_version, merged.severity
         row.state, row.owner, row.body = merged.state, merged.owner, _json(merged)
+
+    def _taken(self, event: Taken, at: str) -> None:
+        """Compare and set. Whoever asks second, expecting what is no more, is told nothing."""
+        row = self._alerts.get(event.alert_id)
+        if row is None or row.call_id != event.call_id:
+            return
+        if row.owner != event.expected or row.owner == event.owner:
+            return
+        alert = structs.replace(msgspec.json.decode(row.body, type=Alert), owner=event.owner)
+        self._publish("alert.updated", event.call_id, at, event.media_ms, alert=alert)
+        row.owner, row.body = alert.owner, _json(alert)
 
     def _marked(self, event: Marker, at: str) -> None:
         self._call(event, at)
