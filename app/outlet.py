@@ -16,20 +16,20 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 import structlog
 from msgspec import structs
 from prometheus_client import Counter, Gauge, Histogram
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.errors import StoreError
 from app.store import Store
 from app.store.projection import Stored, is_stored
 from app.store.times import now, written
-from app.subscription import Envelope, Subscription
+from app.store.trouble import is_outage
+from app.subscription import RESYNC, Envelope, Subscription
 from streams.events import (
     CallEnded,
     CallStarted,
@@ -78,7 +78,8 @@ class _Append(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    append: _Append
+    append: _Append | None
+    """``None``: nobody here waits for it; see ``LocalOutlet._between``."""
     result: list[Envelope] | StoreError
 
 
@@ -99,6 +100,7 @@ class LocalOutlet:
         self._oldest = 1
         self._head = 0
         self._written = 0  # the writer's own view of the head, ahead of the loop's for a moment
+        self._unsure = False  # whether a commit failed, and may have come through all the same
         self._since_trim = 0
         self._speaking: dict[str, Speaking] = {}
         self._health: Health | None = None
@@ -208,22 +210,50 @@ class LocalOutlet:
     def _commit(self, batch: list[_Append]) -> list[_Outcome]:
         kept = [append for append in batch if any(is_stored(event) for event in append.events)]
         stored: dict[int, list[Sequence[Stored]]] = {}
+        between: list[Envelope] = []
         failed: StoreError | None = None
         if kept:
             started = time.perf_counter()
             try:
                 results = iter(self._store_each(kept))
                 stored = {id(append): [next(results) for _ in append.events] for append in kept}
+                between = self._between(item for told in stored.values() for each in told for item in each)
             except StoreError as error:
                 failed = error
             except Exception as error:  # whatever it is, those who wait must hear of it
                 log.exception("the event log's writer failed")
                 failed = StoreError(f"the event log could not be written: {type(error).__name__}")
+            self._unsure = failed is not None
             commit_seconds.observe(time.perf_counter() - started)
         return [
-            _Outcome(append, failed if failed and append in kept else self._envelopes(append, stored))
-            for append in batch
+            *([_Outcome(None, between)] if between else []),
+            *(
+                _Outcome(append, failed if failed and append in kept else self._envelopes(append, stored))
+                for append in batch
+            ),
         ]
+
+    def _between(self, stored: Iterable[Stored]) -> list[Envelope]:
+        """What the log holds behind the last event that was told and before these.
+
+        Another process wrote it, or it was in a commit whose end this process did not see: given again, it
+        counts as stored already, and nobody would be told.
+        """
+        first = next((item.published.cursor for item in stored), None)
+        if first is None and not self._unsure:
+            return []
+        until = self._store.log.bounds()[1] if first is None else first - 1
+        missed = until - self._written
+        if missed <= 0:
+            return []
+        found = [RESYNC]  # too many to hold: the present state says it all
+        if missed <= EVENTS_PER_COMMIT:
+            found = [
+                Envelope(item.published, None, item.json)
+                for item in self._store.log.read(self._written, until, EVENTS_PER_COMMIT)
+            ]
+        self._written = until
+        return found
 
     def _store_each(self, appends: list[_Append]) -> list[Sequence[Stored]]:
         """What became of each event of these appends; in one transaction, as long as every event fits."""
@@ -231,7 +261,7 @@ class LocalOutlet:
         try:
             return self._store.log.append(events)
         except Exception as error:
-            if _is_outage(error):
+            if is_outage(error):
                 raise
         # One of them can never be stored, however often it is tried. The others must not suffer for it.
         results: list[Sequence[Stored]] = []
@@ -239,7 +269,7 @@ class LocalOutlet:
             try:
                 results.extend(self._store.log.append([(event, at)]))
             except Exception as error:
-                if _is_outage(error):
+                if is_outage(error):
                     raise
                 unstorable_total.labels(type(event).__name__).inc()
                 log.error(
@@ -339,7 +369,7 @@ class LocalOutlet:
         envelopes: list[Envelope] = []
         for append, result in outcomes:
             if isinstance(result, StoreError):
-                if not append.done.done():
+                if append is not None and not append.done.done():
                     append.done.set_exception(result)
                 continue
             envelopes.extend(result)
@@ -347,7 +377,7 @@ class LocalOutlet:
             for event in published:
                 published_total.labels(event.type).inc()
                 self._head = max(self._head, event.cursor)
-            if not append.done.done():
+            if append is not None and not append.done.done():
                 append.done.set_result(published)
         if envelopes:
             for subscription in self._subscriptions:
@@ -360,8 +390,3 @@ class LocalOutlet:
 
     async def _read(self, after: int, until: int) -> list[Stored]:
         return await asyncio.to_thread(self._store.log.read, after, until, EVENTS_PER_READ)
-
-
-def _is_outage(error: Exception) -> bool:
-    """Whether the database is the trouble (locked, full, gone), rather than what it was given."""
-    return isinstance(error, StoreError) and isinstance(error.__cause__, OperationalError | InterfaceError)

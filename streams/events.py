@@ -391,6 +391,23 @@ class Alert(Struct, frozen=True, kw_only=True, tag=True):
         return self.media_end_ms
 
 
+class Taken(Struct, frozen=True, kw_only=True, tag=True):
+    """Somebody takes an alert to look after it, or lets it go: compare and set.
+
+    It holds only if the alert's owner is ``expected`` at that moment; then one ``alert.updated`` is
+    published. Else nothing is: whoever handed it to the outlet and got nothing back has lost, or had it.
+    """
+
+    call_id: str
+    alert_id: str
+    media_ms: int
+    """Of the alert: its end."""
+    owner: str | None
+    """Account; ``None`` lets it go."""
+    expected: str | None
+    """Whose it is as far as they know who ask; ``None``: nobody's."""
+
+
 class Marker(Struct, frozen=True, kw_only=True, tag=True):
     """A point or span on the call's timeline."""
 
@@ -528,6 +545,7 @@ OutletEvent = (
     | SpeechStopped
     | Transcript
     | Alert
+    | Taken
     | Marker
     | Hint
     | Emotion

@@ -7,6 +7,16 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Fixtures, which pytest finds by their names here.
+from tests.services import (  # noqa: F401
+    database_url,
+    new_database,
+    new_postgres,
+    own_postgres,
+    postgres_server,
+    postgres_url,
+)
+
 # A machine that is busy with something else is no reason to fail: speed is measured in benchmarks/.
 settings.register_profile("duting", deadline=None)
 settings.load_profile("duting")

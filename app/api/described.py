@@ -10,11 +10,12 @@ from fastapi import FastAPI
 from app.api import views
 from streams.events import Published
 
-ANSWERS: dict[str, type] = {
-    "/api/floor": views.Floor,
-    "/api/calls": views.CallPage,
-    "/api/calls/{call_id}": views.CallDetail,
-    "/api/rules": views.Rules,
+ANSWERS: dict[tuple[str, str], type] = {
+    ("get", "/api/floor"): views.Floor,
+    ("get", "/api/calls"): views.CallPage,
+    ("get", "/api/calls/{call_id}"): views.CallDetail,
+    ("get", "/api/rules"): views.Rules,
+    ("post", "/api/alerts/{alert_id}/owner"): views.AlertView,
 }
 
 
@@ -29,8 +30,8 @@ def describe(app: FastAPI) -> None:
                 [*ANSWERS.values(), Published], ref_template="#/components/schemas/{name}"
             )
             document.setdefault("components", {}).setdefault("schemas", {}).update(components)
-            for path, shape in zip(ANSWERS, shapes, strict=False):
-                content = document["paths"][path]["get"]["responses"]["200"]["content"]
+            for (method, path), shape in zip(ANSWERS, shapes, strict=False):
+                content = document["paths"][path][method]["responses"]["200"]["content"]
                 content["application/json"] = {"schema": shape}
             app.openapi_schema = document
         return app.openapi_schema

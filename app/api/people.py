@@ -55,6 +55,8 @@ def role(*allowed: str) -> Callable[[Person], Person]:
 
 overseer = role(*OVERSEERS)
 Overseer = Annotated[Person, Depends(overseer)]
+supervisor = role("supervisor", "administrator")
+Supervisor = Annotated[Person, Depends(supervisor)]
 administrator = role("administrator")
 Administrator = Annotated[Person, Depends(administrator)]
 LoggedIn = Annotated[Person, Depends(logged_in)]

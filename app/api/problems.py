@@ -18,12 +18,23 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
     "bad_request": (400, "请求无法理解。", "The request cannot be understood."),
     "login_required": (401, "请先登录。", "Please log in first."),
     "wrong_credentials": (401, "账号或密码不正确。", "The account or the password is wrong."),
-    "role_not_allowed": (403, "您的角色无权查看。", "Your role may not see this."),
+    "role_not_allowed": (403, "您的角色无权查看或操作。", "Your role may not see or do this."),
+    "not_yours": (
+        403,
+        "只能放下自己跟进的预警；管理员可以放下任何人的。",
+        "You can let go of your own alerts only; an administrator of anybody's.",
+    ),
     "bad_origin": (403, "请求来自其他网站，已拒绝。", "The request came from another site and was refused."),
     "not_found": (404, "没有这个地址。", "There is nothing at this address."),
     "unknown_call": (404, "没有这通电话。", "There is no such call."),
+    "unknown_alert": (404, "没有这条预警。", "There is no such alert."),
     "no_recording": (404, "这通电话没有录音。", "There is no recording of this call."),
     "method_not_allowed": (405, "这个地址不支持该操作。", "This address does not know that method."),
+    "owner_changed": (
+        409,
+        "这条预警的跟进人已经变了。",
+        "Somebody else has taken this alert, or let it go, meanwhile.",
+    ),
     "too_large": (413, "请求过大。", "The request is too large."),
     "bad_range": (416, "请求的范围不在文件之内。", "The requested range is not within the file."),
     "invalid": (422, "请求的内容不符合要求。", "What was sent is not what is expected here."),
@@ -46,18 +57,24 @@ _BY_STATUS = {status: code for code, (status, _, _) in reversed(MESSAGES.items()
 
 
 class Problem(Exception):
-    """Raise it in a route; ``code`` is one of ``MESSAGES``."""
+    """Raise it in a route; ``code`` is one of ``MESSAGES``, ``more`` what a program needs to know besides."""
 
-    def __init__(self, code: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, code: str, headers: Mapping[str, str] | None = None, **more: str | None) -> None:
         super().__init__(code)
         self.code = code
         self.headers = headers
+        self.more = more
 
 
-def answer(code: str, headers: Mapping[str, str] | None = None, status: int | None = None) -> Response:
+def answer(
+    code: str,
+    headers: Mapping[str, str] | None = None,
+    status: int | None = None,
+    more: Mapping[str, str | None] | None = None,
+) -> Response:
     usual, zh, en = MESSAGES[code]
     return JSONResponse(
-        {"error": {"code": code, "message": {"zh": zh, "en": en}}},
+        {"error": {"code": code, "message": {"zh": zh, "en": en}, **(more or {})}},
         status_code=status or usual,
         headers=dict(headers or {}),
     )
@@ -68,7 +85,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def _problem(_request: Request, error: Problem) -> Response:
-        return answer(error.code, error.headers)
+        return answer(error.code, error.headers, more=error.more)
 
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> Response:

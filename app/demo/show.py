@@ -41,6 +41,8 @@ def demo(
     folder = FOLDERS[once].absolute()
     shutil.rmtree(folder, ignore_errors=True)
     settings = settings_.load(data_dir=folder, port=port)
+    # Nothing of a demo belongs into a configured database or cluster.
+    settings = settings.model_copy(update={"database_url": None, "redis_url": None, "kafka_url": None})
     people = run.accounts()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
@@ -50,6 +52,8 @@ def demo(
     environment = {
         "DUTING_DATA_DIR": str(settings.data_dir),
         "DUTING_DATABASE_URL": "",
+        "DUTING_REDIS_URL": "",
+        "DUTING_KAFKA_URL": "",
         "DUTING_PORT": str(port),
         "DUTING_HOST": "127.0.0.1",
         "DUTING_INGEST_TOKEN": settings.token(),

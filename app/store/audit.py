@@ -18,8 +18,9 @@ class Audit:
         self._store = store
 
     def record(self, username: str, action: str, subject: str | None, address: str | None) -> None:
-        """``action`` is ``call.read``, ``call.audio``, ``session.opened``, ``session.closed``,
-        ``rules.loaded``, ``rules.refused``, ``rules.unchanged``.
+        """``action`` is ``call.read``, ``call.audio``, ``alert.taken``, ``alert.released``,
+        ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``.
+        ``subject`` is the call, the alert or the version that it is about.
         """
         with self._store.writing() as session:
             session.add(
@@ -29,7 +30,7 @@ class Audit:
             )
 
     def about(self, subject: str, limit: int = 100) -> list[AuditRow]:
-        """Entries about a call, newest first."""
+        """Entries about a call or an alert, newest first."""
         with self._store.reading() as session:
             rows = select(AuditRow).where(AuditRow.subject == subject)
             return list(session.scalars(rows.order_by(AuditRow.audit_id.desc()).limit(limit)))

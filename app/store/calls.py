@@ -119,6 +119,12 @@ class Calls:
                 ).all(),
             )
 
+    def alert(self, alert_id: str) -> tuple[AlertRow, CallRow] | None:
+        """One alert and the call in which it was raised."""
+        with self._store.reading() as session:
+            row = session.get(AlertRow, alert_id)
+            return None if row is None else (row, session.get_one(CallRow, row.call_id))
+
     def known(self, call_id: str) -> bool:
         with self._store.reading() as session:
             return session.get(CallRow, call_id) is not None

@@ -15,10 +15,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.errors import StoreError
+from app.store import postgres
 from app.store.audit import Audit
 from app.store.calls import Calls
 from app.store.log import Log
@@ -31,12 +32,17 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 10_000
 """How long SQLite waits for another process's write (a command that adds a user) before it gives up."""
 
+SQLITE_ADVICE = (
+    "check DUTING_DATABASE_URL or DUTING_DATA_DIR, that the place exists, is writable and has room"
+)
+EXPECTED = "expected sqlite:////path/to/file.db or postgresql://user:password@host/name"
+
 
 class Store:
     """The database with its repositories, each named by what it holds.
 
-    Safe to use from many threads. Every method may raise ``StoreError``. ``writing()`` transactions are
-    short: on SQLite one excludes all others.
+    Safe to use from many threads; on PostgreSQL also from many processes at once. Every method may raise
+    ``StoreError``. ``writing()`` transactions are short: on SQLite one excludes all others.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -52,27 +58,28 @@ class Store:
     def open(cls, url: str) -> Store:
         """Connect, and bring the schema to what this version knows.
 
-        Raises ``StoreError`` when the database cannot be reached, when its driver is missing, or when it
-        was written by a newer version.
+        Of several processes that open a PostgreSQL database at the same time one brings it up to date, the
+        others wait. Raises ``StoreError`` when the database cannot be reached, when it does not let us in, or
+        when it was written by a newer version.
         """
         address = _address(url)
-        shown = address.render_as_string(hide_password=True)
+        # Without the query: it may hold a password too.
+        shown = address.set(query={}).render_as_string(hide_password=True)
         try:
             engine = _engine(address)
-        except (ModuleNotFoundError, NoSuchModuleError) as error:
+        except ImportError as error:
             raise StoreError(
-                f"the driver for {shown} is not installed ({error}); "
-                "for PostgreSQL: pip install 'psycopg[binary]'"
+                f"psycopg, which speaks to PostgreSQL, cannot be loaded ({error}); it comes with Duting: "
+                "install what requirements.lock names again"
             ) from None
         try:
             with engine.connect() as connection:
                 _migrate(connection, shown)
         except SQLAlchemyError as error:
             engine.dispose()
-            raise StoreError(
-                f"cannot open the database {shown}: {_cause(error)}; check DUTING_DATABASE_URL or "
-                "DUTING_DATA_DIR, that the place exists, is writable and has room"
-            ) from error
+            cause = _cause(error)
+            advice = postgres.advice(cause) if engine.dialect.name == "postgresql" else SQLITE_ADVICE
+            raise StoreError(f"cannot open the database {shown}: {cause}; {advice}") from error
         except StoreError:
             engine.dispose()
             raise
@@ -112,25 +119,29 @@ class Store:
 def _address(url: str) -> URL:
     try:
         address = sqlalchemy.make_url(url)
-    except ArgumentError:
-        raise StoreError(
-            "DUTING_DATABASE_URL is not a database URL; expected sqlite:////path/to/file.db or "
-            "postgresql://user:password@host/name"
-        ) from None
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise StoreError(f"DUTING_DATABASE_URL is not a database URL; {EXPECTED}") from None
     if address.drivername == "postgresql":
         address = address.set(drivername="postgresql+psycopg")
+    if address.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise StoreError(f"DUTING_DATABASE_URL begins with {address.drivername}://; {EXPECTED}")
     if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
         raise StoreError("SQLite needs a file (sqlite:////path/to/file.db): in memory, nothing would be kept")
+    if "@" in (address.host or ""):  # what looks like the host holds the end of a password
+        raise StoreError(
+            "DUTING_DATABASE_URL holds more than one @; in a user name or a password write it as %40"
+        )
     return address
 
 
 def _engine(address: URL) -> Engine:
     # Parameters hold what people said; they must not reach an error message or a log.
-    engine = sqlalchemy.create_engine(address, hide_parameters=True, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        _make_private(Path(str(address.database)))
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+    if address.get_backend_name() == "postgresql":
+        return sqlalchemy.create_engine(address, hide_parameters=True, **postgres.engine_options(address))
+    engine = sqlalchemy.create_engine(address, hide_parameters=True)
+    _make_private(Path(str(address.database)))
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -164,6 +175,9 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _migrate(connection: Connection, shown: str) -> None:
+    """In one transaction, which keeps other processes out from its first statement on."""
+    if connection.dialect.name == "postgresql" and (wrong := postgres.hold_for_migration(connection)):
+        raise StoreError(f"cannot use the database {shown}: {wrong}")
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -182,5 +196,12 @@ def _migrate(connection: Connection, shown: str) -> None:
 
 
 def _cause(error: SQLAlchemyError) -> str:
-    """The driver's own words, which hold no parameters; else the kind of error."""
-    return str(getattr(error, "orig", None) or type(error).__name__)
+    """The driver's own words in one line; else the kind of error.
+
+    Of PostgreSQL's only the first line: a second one (``DETAIL``) can hold values of the row.
+    """
+    driver = getattr(error, "orig", None)
+    words = str(driver or "").strip()
+    if getattr(driver, "sqlstate", None) is not None:
+        words = words.partition("\n")[0]
+    return " ".join(words.split()) or type(error).__name__

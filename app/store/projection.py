@@ -43,6 +43,7 @@ from streams.events import (
     Progress,
     Published,
     ShadowHit,
+    Taken,
     Text,
     Transcript,
 )
@@ -64,7 +65,17 @@ def is_stored(event: OutletEvent) -> bool:
         return event.final
     return isinstance(
         event,
-        CallStarted | CallUpdated | CallEnded | Gap | Alert | Marker | Hint | Emotion | Progress | ShadowHit,
+        CallStarted
+        | CallUpdated
+        | CallEnded
+        | Gap
+        | Alert
+        | Taken
+        | Marker
+        | Hint
+        | Emotion
+        | Progress
+        | ShadowHit,
     )
 
 
@@ -100,6 +111,8 @@ class Projection:
                     ids[Progress].add(_progress_id(event))
                 case Alert() | Marker() | Hint() | ShadowHit():
                     ids[type(event)].add(event.id)
+                case Taken():
+                    ids[Alert].add(event.alert_id)
             if is_stored(event) and not isinstance(event, Health):
                 ids[CallInfo].add(event.call_id)
         self._calls = self._fetch(CallRow.call_id, CallRow, ids[CallInfo])
@@ -127,6 +140,8 @@ class Projection:
                 self._said(event, at)
             case Alert():
                 self._raised(event, at)
+            case Taken():
+                self._taken(event, at)
             case Marker():
                 self._marked(event, at)
             case Hint():
@@ -216,7 +231,7 @@ class Projection:
             role=event.role,
             start_ms=event.start_ms,
             end_ms=event.end_ms,
-            text=_clean(event.text),
+            text=event.text,
             confidence=event.confidence,
         )
         row = self._utterances.get(event.utterance_id)
@@ -248,6 +263,17 @@ class Projection:
             self._publish("alert.updated", event.call_id, at, event.media_ms, alert=merged)
         row.rule_id, row.rule_version, row.severity = merged.rule_id, merged.rule_version, merged.severity
         row.state, row.owner, row.body = merged.state, merged.owner, _json(merged)
+
+    def _taken(self, event: Taken, at: str) -> None:
+        """Compare and set. Whoever asks second, expecting what is no more, is told nothing."""
+        row = self._alerts.get(event.alert_id)
+        if row is None or row.call_id != event.call_id:
+            return
+        if row.owner != event.expected or row.owner == event.owner:
+            return
+        alert = structs.replace(msgspec.json.decode(row.body, type=Alert), owner=event.owner)
+        self._publish("alert.updated", event.call_id, at, event.media_ms, alert=alert)
+        row.owner, row.body = alert.owner, _json(alert)
 
     def _marked(self, event: Marker, at: str) -> None:
         self._call(event, at)
@@ -349,7 +375,7 @@ def _merge(known: Alert, found: Alert) -> Alert:
 
 def _describe(row: CallRow, info: CallInfo) -> None:
     row.info = _json(info)
-    row.agent, row.queue = info.agent and _clean(info.agent), info.queue and _clean(info.queue)
+    row.agent, row.queue = info.agent, info.queue
 
 
 def _reach(row: CallRow, media_ms: int) -> None:
@@ -360,10 +386,6 @@ def _reach(row: CallRow, media_ms: int) -> None:
 def _is_latest(call: CallRow, text: Text) -> bool:
     """Final transcripts of two channels may come in either order."""
     return call.last_text is None or msgspec.json.decode(call.last_text, type=Text).start_ms <= text.start_ms
-
-
-def _clean(text: str) -> str:
-    return text.replace("\0", "")  # PostgreSQL holds no NUL in text
 
 
 def _json(value: object) -> str:

@@ -8,8 +8,10 @@ pages continue from it. ``body`` is the event's own struct as JSON, so that ther
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, Text
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.store.texts import CleanText
 
 BIG = BigInteger().with_variant(Integer, "sqlite")
 """64 bits on both; SQLite makes only a column of type INTEGER its row id."""
@@ -24,7 +26,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {int: BIG, float: Double(), str: Text()}  # noqa: RUF012
+    type_annotation_map = {int: BIG, float: Double(), str: CleanText()}  # noqa: RUF012
 
 
 class EventRow(Base):

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import argon2
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.engine import Engine
 from starlette.testclient import TestClient
 
 from app.api.application import application
@@ -15,6 +19,7 @@ from app.outlet import LocalOutlet
 from app.rulebook import RuleBook
 from app.settings import Settings
 from app.store import Store
+from app.store.database import MIGRATIONS
 from app.store.users import Users
 from detectors.rules import parse_pack
 from streams.events import (
@@ -122,10 +127,33 @@ def emotion(start_ms: int = 0, call_id: str = "c1", **changes: Any) -> Emotion:
     return Emotion(**(content | changes))
 
 
-def open_store(folder: Path) -> Store:
-    store = Store.open(f"sqlite:///{folder / 'test.db'}")
+def open_store(url: str) -> Store:
+    store = Store.open(url)
     store.users = Users(store, QUICK)
     return store
+
+
+def sqlite(folder: Path) -> str:
+    """URL of a database in a file."""
+    return f"sqlite:///{folder / 'test.db'}"
+
+
+def bare_engine(url: str) -> Engine:
+    """The database without the store, to see or to spoil what is in it."""
+    return sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+
+
+def old_database(url: str, revision: str, *statements: str) -> None:
+    """Fill an empty database as an earlier version left it."""
+    engine = bare_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
 
 
 class House:
@@ -150,9 +178,11 @@ class House:
 
 
 @contextmanager
-def house(folder: Path, book: RuleBook | None = None, **options: Any) -> Iterator[House]:
+def house(
+    folder: Path, book: RuleBook | None = None, url: str | None = None, **options: Any
+) -> Iterator[House]:
     settings = Settings(data_dir=folder, _env_file=None)  # type: ignore[call-arg]
-    store = open_store(folder)
+    store = open_store(url or sqlite(folder))
     for role in ("agent", "supervisor", "inspector", "administrator"):
         store.users.add(role, PASSWORD, role.title(), role)
     outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ from tests.app.store_support import (
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    store = open_store(tmp_path)
+def store(database_url: str) -> Iterator[Store]:
+    store = open_store(database_url)
     yield store
     store.close()
 
@@ -215,10 +215,106 @@ async def test_nobody_speaks_in_a_call_that_is_over(outlet: LocalOutlet) -> None
 
 
 async def test_an_event_that_no_database_can_hold_harms_no_other(outlet: LocalOutlet) -> None:
-    broken = started("broken", agent="\ud800")
+    broken = ended("broken", media_ms=2**63)
     told = await asyncio.gather(*(outlet.append([event]) for event in (started("a"), broken, started("b"))))
     assert [len(published) for published in told] == [1, 0, 1]
     assert types(await outlet.append([broken, started("c")])) == ["call.started"]
+
+
+async def test_characters_that_a_database_cannot_hold_are_replaced_and_nothing_else_suffers(
+    outlet: LocalOutlet, store: Store
+) -> None:
+    events = [
+        started("c\0", agent="8\ud8001", queue="理\0财", attributes={"a\0": "\udfff", "b": "\\u0000"}),
+        said(0, "能\0保本\ud800吗", call_id="c\0", role="customer"),
+        alert(1, "c\0", evidence=Evidence(text="\0保本", matched=("保\0本",))),
+        marker(1, "c\0"),
+        emotion(call_id="c\0"),
+        progress(call_id="c\0", script="s\0"),
+        ended("c\0"),
+    ]
+    published = await outlet.append(events)
+    assert len(published) == len(events)
+    assert {event.call_id for event in published} == {"c\ufffd"}
+    assert "\0" not in msgspec.json.encode(published).decode()
+    assert rb"\u0000" not in msgspec.json.encode(published[1:])
+    # The same again is the same, also of what was replaced.
+    assert await outlet.append(events[1:]) == []
+    file = store.calls.file("c\0")
+    assert file is not None
+    assert (file.call.agent, file.call.queue) == ("8\ufffd1", "理\ufffd财")
+    assert msgspec.json.decode(file.call.info, type=CallInfo).attributes == {
+        "a\ufffd": "\ufffd",
+        "b": "\\u0000",
+    }
+    assert [row.text for row in file.utterances] == ["能\ufffd保本\ufffd吗"]
+    assert (len(file.alerts), len(file.markers), len(file.emotions), len(file.progress)) == (1, 1, 1, 1)
+
+
+async def test_a_commit_whose_end_nobody_saw_is_stored_once_and_told_once(
+    outlet: LocalOutlet, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    append = store.log.append
+
+    def cut_off(batch: Any) -> None:
+        append(batch)
+        raise StoreError("the connection was lost") from OperationalError("", {}, Exception())
+
+    await outlet.append([started()])
+    with outlet.subscribe(None) as subscription:
+        with monkeypatch.context() as patch:
+            patch.setattr(store.log, "append", cut_off)
+            with pytest.raises(StoreError, match="connection was lost"):
+                await outlet.append([said(), alert()])
+        assert await subscription.take(timeout_s=0) == []
+        # The outbox gives the same again, and more. What was stored is told before what is new.
+        assert types(await outlet.append([said(), alert(), marker()])) == ["marker.added"]
+        heard = [envelope.published for envelope in await subscription.take(timeout_s=5)]
+        assert types(heard) == ["utterance.final", "alert.raised", "marker.added"]  # type: ignore[arg-type]
+        assert [event.cursor for event in heard if event] == [2, 3, 4]
+        with monkeypatch.context() as patch:
+            patch.setattr(store.log, "append", cut_off)
+            with pytest.raises(StoreError):
+                await outlet.append([alert(2)])
+        assert await outlet.append([alert(2)]) == []
+        assert [
+            envelope.published.cursor
+            for envelope in await subscription.take(timeout_s=5)
+            if envelope.published
+        ] == [5]
+        assert await outlet.append([alert(2)]) == []
+        assert await subscription.take(timeout_s=0) == []
+
+
+async def test_what_others_write_into_the_log_is_told_in_its_order(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = open_store(database_url), open_store(database_url)
+    one = LocalOutlet(first, events_kept=EVENTS_KEPT)
+    two = LocalOutlet(second, events_kept=EVENTS_KEPT)
+    await one.start()
+    await two.start()
+    with one.subscribe(0) as subscription:
+        await one.append([started("a")])
+        await two.append([started("b"), said(0, call_id="b")])
+        assert [event.cursor for event in await one.append([said(0, call_id="a")])] == [4]
+        heard = [
+            envelope.published for envelope in await subscription.take(timeout_s=5) if envelope.published
+        ]
+        assert [(event.cursor, event.call_id) for event in heard] == [(1, "a"), (2, "b"), (3, "b"), (4, "a")]
+        # More than is held in memory: the present state says it all.
+        monkeypatch.setattr(outlet_module, "EVENTS_PER_COMMIT", 10)
+        for n in range(1, 20):
+            await two.append([said(n, call_id="b")])
+        await one.append([said(1, call_id="a")])
+        heard = [envelope.published for envelope in await subscription.take(timeout_s=5)]
+        assert [event and event.cursor for event in heard] == [None, 24]
+    await asyncio.gather(one.stop(), two.stop())
+    assert first.log.bounds() == (1, 24)
+    first.close()
+    second.close()
 
 
 async def test_a_database_that_is_away_is_said_and_the_same_events_are_taken_later(
@@ -359,10 +455,10 @@ STEPS = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_a_browser_that_comes_and_goes_misses_nothing_and_gets_nothing_twice(
-    steps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
+    steps: list[tuple[str, int]], new_database: Callable[[], str]
 ) -> None:
-    async def play(folder: Path) -> None:
-        store = open_store(folder)
+    async def play(url: str) -> None:
+        store = open_store(url)
         outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
         await outlet.start()
         published = [event.cursor for event in await outlet.append([started()])]
@@ -407,7 +503,7 @@ def test_a_browser_that_comes_and_goes_misses_nothing_and_gets_nothing_twice(
         store.close()
         assert published == heard == list(range(1, len(heard) + 1))
 
-    asyncio.run(play(tmp_path_factory.mktemp("log")))
+    asyncio.run(play(new_database()))
 
 
 # ── crashes ───────────────────────────────────────────────────────────────────────────────────────
@@ -441,12 +537,11 @@ async def test_a_call_whose_audio_comes_again_after_a_crash_is_live_again(outlet
 
 CRASHING = """
     import asyncio, os, signal, sys
-    from pathlib import Path
     from app.outlet import LocalOutlet
     from tests.app.store_support import alert, open_store, said, started
 
     async def main():
-        outlet = LocalOutlet(open_store(Path(sys.argv[1])), events_kept=5000)
+        outlet = LocalOutlet(open_store(sys.argv[1]), events_kept=5000)
         await outlet.start()
         await outlet.append([started()])
 
@@ -463,9 +558,9 @@ CRASHING = """
 """
 
 
-async def test_a_killed_server_holds_everything_that_it_acknowledged(tmp_path: Path) -> None:
+async def test_a_killed_server_holds_everything_that_it_acknowledged(database_url: str) -> None:
     done = subprocess.run(  # noqa: ASYNC221 - nothing else runs meanwhile
-        [sys.executable, "-c", textwrap.dedent(CRASHING), str(tmp_path)],
+        [sys.executable, "-c", textwrap.dedent(CRASHING), database_url],
         capture_output=True,
         timeout=60,
         check=False,
@@ -475,7 +570,7 @@ async def test_a_killed_server_holds_everything_that_it_acknowledged(tmp_path: P
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
     acknowledged = dict(line.split() for line in done.stdout.decode().splitlines())
     assert acknowledged
-    store = open_store(tmp_path)
+    store = open_store(database_url)
     held = {str(item.published.cursor): item.published.type for item in store.log.read(0, 10**6, 10**6)}
     assert acknowledged.items() <= held.items()
     file = store.calls.file("c1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -112,10 +113,10 @@ def test_rules_without_a_dialogue_are_named_on_standard_error(pack: Path) -> Non
 
 
 @pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def calls(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """Two calls: in the first an alert that is borne out and one that is not, in the second nothing yet."""
-    monkeypatch.setenv("DUTING_DATA_DIR", str(tmp_path))
-    store = Store.open(f"sqlite:///{(tmp_path / 'duting.db').absolute()}")
+    monkeypatch.setenv("DUTING_DATABASE_URL", database_url)
+    store = Store.open(database_url)
     for number, events in enumerate(
         (
             (
@@ -132,7 +133,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         1,
     ):
         store.log.append([(event, f"2026-03-0{number}T08:00:00.000Z") for event in events])
-    return store
+    yield store
+    store.close()
 
 
 def test_a_backtest_tells_what_stays_what_is_new_and_what_is_gone(calls: Store, pack: Path) -> None:

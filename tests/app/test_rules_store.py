@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
 
 from app.store import Store
-from app.store.database import MIGRATIONS
 from app.store.rules import Tally
 from streams.events import Hint, OutletEvent, ShadowHit
-from tests.app.store_support import PACK, alert, ended, marker, open_store, started
+from tests.app.store_support import PACK, alert, ended, marker, old_database, open_store, started
 
 AT = "2026-03-01T08:30:00.125Z"
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    store = open_store(tmp_path)
+def store(database_url: str) -> Iterator[Store]:
+    store = open_store(database_url)
     yield store
     store.close()
 
@@ -122,23 +118,17 @@ def test_calls_to_replay_are_those_that_have_ended_newest_first(store: Store) ->
     assert store.rules.calls_to_replay(None, 1) == ["c3"]
 
 
-def test_markers_from_before_are_counted_after_the_migration(tmp_path: Path) -> None:
-    path = tmp_path / "old.db"
-    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.exec_driver_sql(
-            "INSERT INTO calls VALUES ('c1', 1, 'live', NULL, NULL, '{}', '', NULL, NULL, 0, 0, NULL)"
-        )
-        for marker_id, body in (
-            ("m1", '{"rule_id":"opportunity.loan","alert_id":null}'),
-            ("m2", '{"rule_id":"redline.guarantee","alert_id":"a1"}'),
-        ):
-            connection.exec_driver_sql(f"INSERT INTO markers VALUES ('{marker_id}', 'c1', 2, 0, '{body}')")
-    engine.dispose()
-    store = Store.open(f"sqlite:///{path}")
+def test_markers_from_before_are_counted_after_the_migration(database_url: str) -> None:
+    markers = [
+        ("m1", '{"rule_id":"opportunity.loan","alert_id":null}'),
+        ("m2", '{"rule_id":"redline.guarantee","alert_id":"a1"}'),
+    ]
+    old_database(
+        database_url,
+        "0001",
+        "INSERT INTO calls VALUES ('c1', 1, 'live', NULL, NULL, '{}', '', NULL, NULL, 0, 0, NULL)",
+        *(f"INSERT INTO markers VALUES ('{marker_id}', 'c1', 2, 0, '{body}')" for marker_id, body in markers),
+    )
+    store = Store.open(database_url)
     assert store.rules.tallies() == [Tally(rule_id="opportunity.loan", version=None, hits=1)]
     store.close()

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import stat
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import select
 
 from app.errors import StoreError
 from app.store import AccountError, Person, Store
-from app.store.database import MIGRATIONS
 from app.store.sessions import Sessions
 from app.store.tables import Base
 from app.store.times import written
-from tests.app.store_support import PASSWORD, emotion, open_store
+from tests.app.store_support import PASSWORD, bare_engine, emotion, old_database, open_store, sqlite, started
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    store = open_store(tmp_path)
+def store(database_url: str) -> Iterator[Store]:
+    store = open_store(database_url)
     yield store
     store.close()
 
@@ -32,10 +33,11 @@ def store(tmp_path: Path):
 # ── opening ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_migrations_make_exactly_the_tables_that_the_code_uses(tmp_path: Path, store: Store) -> None:
-    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'test.db'}")
+def test_the_migrations_make_exactly_the_tables_that_the_code_uses(database_url: str, store: Store) -> None:
+    engine = bare_engine(database_url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    engine.dispose()
 
 
 def test_the_migrations_can_be_written_for_postgresql() -> None:
@@ -46,28 +48,38 @@ def test_the_migrations_can_be_written_for_postgresql() -> None:
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
 
 
-def test_a_database_opened_again_keeps_what_it_holds(tmp_path: Path) -> None:
-    first = open_store(tmp_path)
+def test_a_database_opened_again_keeps_what_it_holds(database_url: str) -> None:
+    first = open_store(database_url)
     first.users.add("wang", PASSWORD, "王", "supervisor")
     first.close()
-    second = open_store(tmp_path)
+    second = open_store(database_url)
     assert [Person(username="wang", name="王", role="supervisor")] == second.users.list()
     second.close()
 
 
-def test_a_database_from_before_there_were_feelings_keeps_them_from_now_on(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'old.db'}"
-    engine = sqlalchemy.create_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
-        connection.exec_driver_sql(
-            "INSERT INTO calls VALUES ('c1', 1, 'ended', NULL, NULL, '{}', '', NULL, NULL, 9, 0, NULL)"
-        )
-    engine.dispose()
-    store = Store.open(url)
+def test_of_many_that_open_an_empty_database_at_once_one_makes_the_tables(database_url: str) -> None:
+    together = threading.Barrier(4)
+
+    def open_at_once(_: int) -> Store:
+        together.wait(10)
+        return Store.open(database_url)
+
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(open_at_once, range(4)))
+    for number, store in enumerate(stores):
+        store.log.append([(started(f"c{number}"), "2026-03-01T08:30:00.125Z")])
+    assert stores[0].calls.count_live() == 4
+    for store in stores:
+        store.close()
+
+
+def test_a_database_from_before_there_were_feelings_keeps_them_from_now_on(database_url: str) -> None:
+    old_database(
+        database_url,
+        "0002",
+        "INSERT INTO calls VALUES ('c1', 1, 'ended', NULL, NULL, '{}', '', NULL, NULL, 9, 0, NULL)",
+    )
+    store = Store.open(database_url)
     assert store.calls.file("c1").emotions == []  # type: ignore[union-attr]
     store.log.append([(emotion(), "2026-03-01T08:30:00.125Z")])
     [row] = store.calls.file("c1").emotions  # type: ignore[union-attr]
@@ -75,20 +87,25 @@ def test_a_database_from_before_there_were_feelings_keeps_them_from_now_on(tmp_p
     store.close()
 
 
-def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path, store: Store) -> None:
-    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'test.db'}")
+def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(database_url: str, store: Store) -> None:
+    engine = bare_engine(database_url)
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreError, match=r"revision 9999.*newer version of Duting"):
-        open_store(tmp_path)
+        open_store(database_url)
     with engine.connect() as connection:
         assert connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version")) == "9999"
+    engine.dispose()
 
 
 @pytest.mark.parametrize(
     ("url", "words"),
     [
         ("nonsense", "not a database URL"),
+        ("postgresql://duting@127.0.0.1:none/duting", "not a database URL"),
+        ("postgresql+asyncpg://duting@127.0.0.1/duting", r"begins with postgresql\+asyncpg.*expected sqlite"),
+        ("mysql://duting@127.0.0.1/duting", "begins with mysql.*expected sqlite"),
+        ("postgresql://127.0.0.1:1/duting", r"refused.*check host and port in DUTING_DATABASE_URL"),
         ("sqlite://", "needs a file"),
         ("sqlite:////proc/no/where.db", "cannot create the database"),
     ],
@@ -105,15 +122,28 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         Store.open(f"sqlite:///{path}")
 
 
-def test_an_error_never_shows_the_databases_password() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://duting:hunter2@127.0.0.1:1/none",
+        "postgresql://duting:one@hunter2@127.0.0.1:1/none",
+        "postgresql://127.0.0.1:1/none?user=duting&password=hunter2",
+        "mysql://duting:hunter2@127.0.0.1:1/none",
+    ],
+)
+def test_an_error_never_shows_the_databases_password(url: str) -> None:
     with pytest.raises(StoreError) as caught:
-        Store.open("postgresql://duting:hunter2@127.0.0.1:1/none")
+        Store.open(url)
     assert "hunter2" not in str(caught.value)
 
 
-def test_only_the_owner_may_read_the_file(tmp_path: Path, store: Store) -> None:
-    for path in tmp_path.glob("test.db*"):
+def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
+    store = open_store(sqlite(tmp_path))
+    paths = list(tmp_path.glob("test.db*"))
+    assert paths
+    for path in paths:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    store.close()
 
 
 def test_written_times_sort_like_times() -> None:
@@ -135,6 +165,16 @@ def test_a_wrong_password_names_nobody(store: Store, attempt: str) -> None:
     store.users.add("li", PASSWORD, "李", "inspector")
     assert store.users.check("li", attempt) is None
     assert store.users.check("nobody", attempt) is None
+
+
+@pytest.mark.parametrize("name", ["\0", "l\0i", "li\0", "\ud800", "li\udfff", "li' OR '1'='1"])
+def test_a_name_that_no_account_can_have_names_nobody(store: Store, name: str) -> None:
+    store.users.add("li", PASSWORD, "李", "inspector")
+    assert store.users.check(name, PASSWORD) is None
+    assert store.calls.file(name) is None
+    assert store.calls.alert(name) is None
+    assert not store.calls.known(name)
+    assert store.audit.about(name) == []
 
 
 @pytest.mark.parametrize(
@@ -191,12 +231,15 @@ def test_a_token_expires(store: Store) -> None:
     assert sessions.person(token) is None
 
 
-def test_the_store_holds_no_token(tmp_path: Path, store: Store) -> None:
+def test_the_store_holds_no_token(store: Store) -> None:
     store.users.add("li", PASSWORD, "李", "inspector")
     token = store.sessions.open("li", timedelta(hours=1))
-    held = b"".join(path.read_bytes() for path in tmp_path.glob("test.db*"))
-    assert token.encode() not in held
-    assert PASSWORD.encode() not in held
+    with store.reading() as session:
+        tables = [session.execute(select(table)).all() for table in Base.metadata.sorted_tables]
+    held = str(tables)
+    assert "李" in held
+    assert token not in held
+    assert PASSWORD not in held
 
 
 def test_a_new_password_logs_out_everywhere(store: Store) -> None:
