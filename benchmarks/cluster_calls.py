@@ -221,6 +221,15 @@ def frames(call_id: str, audio: Tracks) -> list[AudioFrame | Gap]:
     return [*out, *(item for line in lines.values() for item in line.flush())]
 
 
+def sound(call_id: str, audio: Tracks) -> dict[str, np.ndarray]:
+    """What the listeners hear of a call, int16 at 16 kHz, by channel."""
+    parts: dict[str, list[np.ndarray]] = {channel: [] for channel in CHANNELS.values()}
+    for item in frames(call_id, audio):
+        if isinstance(item, AudioFrame):
+            parts[item.channel].append(np.frombuffer(item.pcm, np.int16))
+    return {channel: np.concatenate(pieces) for channel, pieces in parts.items()}
+
+
 async def alone(runner: LocalRunner, calls: dict[str, Tracks]) -> None:
     """The same calls through one process, as fast as they go."""
     await runner.start()
