@@ -1,7 +1,7 @@
 """``python -m benchmarks.scripted [serve]``: a recognition worker, or a server, with words from a script.
 
-For all that is to be measured or broken beside the model: the scripted calls are read without a mistake, by one
-process and by a cluster, before and after a crash.
+For all that is to be measured or broken beside the model: the scripted calls are read without a mistake, by
+one process and by a cluster, before and after a crash.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from streams.workers import ReadingWorker
 
 
 class Script:
-    """What is said in the scripted calls, found by its sound: a turn is read where the middle of it is heard.
+    """What is said in the scripted calls, found by its sound: a turn is read where its middle is heard.
 
-    The telephone's samples come through unchanged (mu-law, doubled), so a few of them, found byte by byte, say
-    which turn this is: wherever an utterance begins and ends, the words of a turn are read exactly once.
+    The telephone's samples come through unchanged (mu-law, doubled), so a few of them, found byte by byte,
+    say which turn this is: wherever an utterance begins and ends, the words of a turn are read once.
     """
 
     PIECE = 96

@@ -93,7 +93,7 @@ class Following:
     """Calls that have ended are remembered, so that what comes late does not open them again."""
     SILENT_S = 35.0
     """A call at the pace of speech of which nothing at all is heard for so long goes on by the clock: its
-    timers are served although no message arrives. A gateway tells twice a second how far it is, also while no
+    timers are served although no message arrives. A gateway tells all the time how far it is, also while no
     audio comes; so less than that is a gateway or a broker that failed, over which the call comes back with
     what was said meanwhile (``app.cluster`` waits 30 s for it)."""
     SAME_MS = 150

@@ -121,7 +121,7 @@ class GatewayRunner(Runner[_Call]):
 
     BEHIND = 2_000
     """Messages that wait for the broker: more than ten seconds of a hundred calls."""
-    HEARTBEAT_S = 0.4
+    HEARTBEAT_S = 0.25
     """A call that comes at the pace of speech tells at least so often how far it is."""
     UNPACED_MESSAGES = 500
 
