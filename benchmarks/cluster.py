@@ -34,8 +34,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from app.build import rules
+from app import settings as settings_
+from app.build import model, rules
 from app.demo import run, truth
+from app.models import RichProgress
 from benchmarks.cluster_calls import Browser, Telephone, Tracks, alone, load, standing
 from benchmarks.cluster_rig import SERVERS, ClusterRig, Member, alone_rig, cluster
 from benchmarks.machine import machine
@@ -45,6 +47,7 @@ from detectors.panel import Panel
 from detectors.privacy import redact
 from streams.events import Alert, CallInfo, OutletEvent
 from streams.local import LocalRunner
+from streams.transcribe import Transcriber
 
 KINDS = ("asr", "detect", "redis", "kafka", "gateway")
 
@@ -144,8 +147,8 @@ def _essence(alert: Alert) -> tuple[Any, ...]:
     return alert.media_start_ms, alert.media_end_ms, alert.evidence, alert.severity, alert.role
 
 
-def one_process(calls: dict[str, Tracks]) -> dict[str, Alert]:
-    """What one process says of these calls with the scripted words."""
+def one_process(calls: dict[str, Tracks], transcriber: Transcriber | None = None) -> dict[str, Alert]:
+    """What one process says of these calls, with the scripted words unless a model is given."""
     pack = rules(None)
     told: list[OutletEvent] = []
 
@@ -156,7 +159,7 @@ def one_process(calls: dict[str, Tracks]) -> dict[str, Alert]:
         return Panel(call, pack, EmotionDetector(call, None))
 
     runner = LocalRunner(
-        transcriber=scripted(),
+        transcriber=transcriber or scripted(),
         detector=panel,
         prompt=lambda call: "",
         redact=redact,
@@ -372,7 +375,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     kinds = KINDS if given.kill == "all" else tuple(filter(None, given.kill.split(",")))
     calls = material(given.calls, given.seconds)
-    expected = {} if given.model else one_process(calls)
+    real = model(settings_.load(), RichProgress()) if given.model else None
+    expected = one_process(calls, real)
+    del real  # the workers load their own
     beside = _beside(calls, given.model) if given.beside else None
     with (
         tempfile.TemporaryDirectory(prefix="duting-cluster-") as folder,
