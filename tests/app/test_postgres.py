@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from select import select
 
@@ -21,6 +22,7 @@ import pytest
 import sqlalchemy
 from psycopg import errors
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from app.errors import StoreError
 from app.outlet import LocalOutlet
@@ -221,6 +223,46 @@ async def test_more_who_ask_than_there_are_connections_wait_and_are_then_refused
     assert [event.type for event in await outlet.append([started()])] == ["call.started"]
     await outlet.stop()
     store.close()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process of the server that does nothing any more, as when its disk hangs."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def backend(session: Session) -> int:
+    return int(session.scalar(sqlalchemy.text("SELECT pg_backend_pid()")) or 0)
+
+
+def test_a_connection_that_says_nothing_any_more_is_given_up_for_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.postgres.PING_S", 0.1)
+    with store.reading() as session:
+        pid = backend(session)
+    with stopped(pid):
+        assert len(store.log.append([(started(), AT)])[0]) == 1
+
+
+def test_a_transaction_in_which_the_server_stops_is_ended_from_this_side(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.postgres.TRANSACTION_S", 0.1)
+
+    def stop_in_between() -> None:
+        with store.writing() as session, stopped(backend(session)):
+            session.execute(sqlalchemy.text("INSERT INTO events VALUES (1, '', NULL, '', '')"))
+
+    with pytest.raises(StoreError) as caught:
+        stop_in_between()
+    assert is_outage(caught.value)
+    monkeypatch.undo()
+    assert len(store.log.append([(started(), AT)])[0]) == 1
 
 
 # ── refusals ──────────────────────────────────────────────────────────────────────────────────────
