@@ -91,10 +91,10 @@ def running(name: str, *options: str) -> Iterator[Server]:
 def postgres_server() -> Iterator[Server]:
     """The one for all tests that leave it running. It never waits for the disk: nothing in it has to last."""
     for server in running("postgres"):
-        with psycopg.connect(server.url, autocommit=True, connect_timeout=10) as admin:
+        with admin(server.url) as connection:
             for name in ("fsync", "full_page_writes", "synchronous_commit"):
-                admin.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
-            admin.execute("SELECT pg_reload_conf()")
+                connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
+            connection.execute("SELECT pg_reload_conf()")
         yield server
 
 
@@ -104,6 +104,11 @@ def own_postgres() -> Iterator[Server]:
     yield from running("postgres")
 
 
+def admin(url: str) -> psycopg.Connection:
+    """Beside the store, to see or to spoil what is there."""
+    return psycopg.connect(url, autocommit=True, connect_timeout=10)
+
+
 _numbers = count(1)
 
 
@@ -111,7 +116,7 @@ _numbers = count(1)
 def new_postgres(postgres_server: Server) -> Iterator[Callable[[], str]]:
     """Makes empty databases and returns their URLs; after the test they are dropped."""
     made: list[str] = []
-    with psycopg.connect(postgres_server.url, autocommit=True, connect_timeout=10) as server:
+    with admin(postgres_server.url) as server:
 
         def make() -> str:
             made.append(f"test_{next(_numbers)}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from app.store.log import Log
 from app.store.rules import Rules
 from app.store.sessions import Sessions
 from app.store.users import Users
+from app.store.watchdog import Watchdog
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -47,6 +50,11 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._watchdog = Watchdog()
+        if engine.dialect.name == "postgresql":
+            # The pool's question whether a connection is alive is asked before anybody here has it.
+            ping = engine.dialect.do_ping
+            engine.dialect.do_ping = lambda connection: self._ping(ping, connection)  # type: ignore[method-assign]
         self.log = Log(self)
         self.calls = Calls(self)
         self.users = Users(self)
@@ -64,7 +72,8 @@ class Store:
         """
         address = _address(url)
         # Without the query: it may hold a password too.
-        shown = address.set(query={}).render_as_string(hide_password=True)
+        plain = address.set(query={}, drivername=address.get_backend_name())
+        shown = plain.render_as_string(hide_password=True)
         try:
             engine = _engine(address)
         except ImportError as error:
@@ -88,6 +97,7 @@ class Store:
     def close(self) -> None:
         """Close all connections. On SQLite, the last one folds the write-ahead log into the file."""
         self._engine.dispose()
+        self._watchdog.close()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -109,11 +119,21 @@ class Store:
                 options["isolation_level"] = "REPEATABLE READ"
             with (
                 self._engine.connect().execution_options(**options) as connection,
+                self._bounded(connection),
                 Session(connection, expire_on_commit=False, autoflush=False) as session,
             ):
                 yield session
         except SQLAlchemyError as error:
             raise StoreError(f"the database refused: {_cause(error)}") from error
+
+    def _bounded(self, connection: Connection) -> AbstractContextManager[None]:
+        if self._engine.dialect.name != "postgresql":
+            return nullcontext()
+        return self._watchdog.within(connection.connection.dbapi_connection, postgres.TRANSACTION_S)
+
+    def _ping(self, ping: Callable[[Any], bool], connection: Any) -> bool:
+        with self._watchdog.within(connection, postgres.PING_S):
+            return ping(connection)
 
 
 def _address(url: str) -> URL:
@@ -158,13 +178,26 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver opens no transactions by itself; see _begin_sqlite
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _use_write_ahead_log(cursor)
     # FULL, not NORMAL: a browser resumes from a cursor that it has seen. With NORMAL a power cut could
     # take back the last commits, and their cursors would be given to other events, which that browser
     # would then never get. Group commit pays for the fsync: one for all appends that wait.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _use_write_ahead_log(cursor: Any) -> None:
+    """Only the first to open a new file changes anything; SQLite does not let the others wait for that."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -22,6 +22,9 @@ LOCK_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60
 IDLE_IN_TRANSACTION_S = 60
 """A process that stops in the middle of a transaction holds up the others for so long."""
+PING_S = 5
+TRANSACTION_S = 120
+"""A ping and a transaction that take longer are ended from this side, see ``app.store.watchdog``."""
 MIGRATION_WAIT_S = 600
 """How long a process waits for another one that brings the schema up to date."""
 
