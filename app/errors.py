@@ -52,3 +52,9 @@ class StoreError(DutingError):
     """The database cannot be reached, or holds a schema that this version does not know."""
 
     retryable = True
+
+
+class LiveError(DutingError):
+    """Redis, which holds the state that processes share, cannot be reached or refuses."""
+
+    retryable = True
