@@ -58,3 +58,9 @@ class ClusterError(DutingError):
     """The broker cannot be reached, or its topics are not as they have to be."""
 
     retryable = True
+
+
+class LiveError(DutingError):
+    """Redis, which holds the state that processes share, cannot be reached or refuses."""
+
+    retryable = True

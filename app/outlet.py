@@ -1,134 +1,89 @@
-"""The ordered, resumable event log, in process: every event is stored once, then told to all who listen.
-
-One thread writes. While it commits, further appends gather and become the next transaction together
-(group commit), so the cost of a commit is shared by all calls. Events pass through it in the order of
-``append``, also those that are not stored; therefore a partial text never overtakes its final one.
-
-Queues and what happens when they are full:
-
-* appends that wait for the writer, ``APPENDS_WAITING``: ``append`` waits, nothing is dropped;
-* events that wait for one subscriber: see ``app.subscription``; a slow one never slows the others.
-"""
+"""The ordered, resumable event log: every event is stored once, then told to all who listen."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
-from msgspec import structs
-from prometheus_client import Counter, Gauge, Histogram
 
-from app.errors import StoreError
+from app.listeners import Listeners
+from app.passing import Passing
 from app.store import Store
-from app.store.projection import Stored, is_stored
-from app.store.times import now, written
-from app.store.trouble import is_outage
-from app.subscription import RESYNC, Envelope, Subscription
-from streams.events import (
-    CallEnded,
-    CallStarted,
-    Health,
-    OutletEvent,
-    Published,
-    Speaking,
-    SpeechStarted,
-    SpeechStopped,
-    Text,
-    Transcript,
-)
-
-APPENDS_WAITING = 4096
-EVENTS_PER_COMMIT = 1000
-EVENTS_PER_READ = 500
-TRIM_EVERY = 1000
-"""Stored events between two trims of the log."""
+from app.store.times import now
+from app.subscription import Subscription
+from app.writer import Writer
+from streams.events import CallEnded, Health, OutletEvent, Published, Speaking
 
 log = structlog.get_logger(__name__)
 
-published_total = Counter("duting_events_total", "Events published", ["type"])
-commit_seconds = Histogram(
-    "duting_commit_seconds",
-    "Time to store a batch of events",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
-)
-waiting_appends = Gauge("duting_appends_waiting", "Appends that wait for the store")
-subscribers = Gauge("duting_subscribers", "Listeners to the event log")
-unstorable_total = Counter("duting_events_unstorable_total", "Events that could not be stored", ["type"])
-
 
 class Outlet(Protocol):
-    """What the runner writes to and what the browsers' feed reads from."""
+    """What the runner writes to, and what the browsers' feed and the pages read from."""
 
-    async def append(self, events: Sequence[OutletEvent]) -> list[Published]: ...
+    @property
+    def head(self) -> int:
+        """Cursor of the last stored event that subscribers were told of."""
 
-    def subscribe(self, cursor: int | None) -> Subscription: ...
+    @property
+    def health(self) -> Health | None:
+        """The last one that was told; ``None`` before the first."""
 
+    def speaking(self, call_id: str) -> Speaking:
+        """Who speaks in a call right now; nobody in a call that is not running."""
 
-class _Append(NamedTuple):
-    events: Sequence[OutletEvent]
-    at: str
-    emitted: float
-    done: asyncio.Future[list[Published]]
+    async def start(self) -> None:
+        """Continue the log where it stands. Raises ``StoreError``."""
 
+    async def stop(self) -> None:
+        """Store and tell what waits, then end all subscriptions. Later appends raise ``StoreError``."""
 
-class _Outcome(NamedTuple):
-    append: _Append | None
-    """``None``: nobody here waits for it; see ``LocalOutlet._between``."""
-    result: list[Envelope] | StoreError
+    async def append(self, events: Sequence[OutletEvent]) -> list[Published]:
+        """See ``app.writer.Writer.append``."""
+
+    def subscribe(self, cursor: int | None) -> Subscription:
+        """See ``app.listeners.Listeners.subscribe``."""
 
 
 class LocalOutlet:
-    """The outlet of one process, for one event loop: ``start``, ``append`` and ``subscribe``, ``stop``."""
+    """The outlet of one process that has the store to itself. For one event loop."""
 
     def __init__(self, store: Store, *, events_kept: int, clock: Callable[[], datetime] = now) -> None:
         self._store = store
-        self._events_kept = events_kept
-        self._clock = clock
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._room = asyncio.Semaphore(APPENDS_WAITING)
-        self._appends: deque[_Append] = deque()
-        self._wake = threading.Condition()
-        self._stopping = False
-        self._subscriptions: set[Subscription] = set()
-        self._oldest = 1
-        self._head = 0
-        self._written = 0  # the writer's own view of the head, ahead of the loop's for a moment
-        self._unsure = False  # whether a commit failed, and may have come through all the same
-        self._since_trim = 0
-        self._speaking: dict[str, Speaking] = {}
-        self._health: Health | None = None
+        self._passing = Passing()
+        self._listeners = Listeners(store, others_write=False)
+        self._writer = Writer(
+            store,
+            self._passing,
+            self._listeners.tell,
+            tells_all=True,
+            events_kept=events_kept,
+            clock=clock,
+        )
 
-    # ── life ──────────────────────────────────────────────────────────────────────────────────────
+    @property
+    def head(self) -> int:
+        return self._listeners.head
+
+    @property
+    def health(self) -> Health | None:
+        return self._passing.health
+
+    def speaking(self, call_id: str) -> Speaking:
+        return self._passing.speaking(call_id)
 
     async def start(self) -> None:
         """Continue the log where it stands; calls that a crash left open are closed as interrupted."""
-        self._loop = asyncio.get_running_loop()
-        self._oldest, self._head = await asyncio.to_thread(self._store.log.bounds)
-        self._written = self._head
-        self._thread = threading.Thread(target=self._write, name="outlet-writer", daemon=True)
-        self._thread.start()
+        self._listeners.head = await self._writer.start()
         interrupted = await self.close_interrupted()
         if interrupted:
             log.warning("calls closed as interrupted", calls=interrupted)
 
     async def stop(self) -> None:
-        """Store what waits, then end all subscriptions. Later appends raise ``StoreError``."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
-        await asyncio.sleep(0)  # the last outcomes were handed to the loop before the thread ended
-        for subscription in list(self._subscriptions):
-            subscription.close()
+        await self._writer.stop()
+        self._listeners.close()
 
     async def close_interrupted(self) -> int:
         """End every call that the store still holds as live; returns how many.
@@ -143,250 +98,8 @@ class LocalOutlet:
             await self.append(ended)
         return len(ended)
 
-    # ── what is going on ──────────────────────────────────────────────────────────────────────────
-
-    @property
-    def head(self) -> int:
-        """Cursor of the last stored event that subscribers were told of."""
-        return self._head
-
-    @property
-    def health(self) -> Health | None:
-        """The last one that was told; ``None`` before the first."""
-        return self._health
-
-    def speaking(self, call_id: str) -> Speaking:
-        """Who speaks in a call right now; nobody in a call that is not running."""
-        return self._speaking.get(call_id, Speaking())
-
-    # ── in ────────────────────────────────────────────────────────────────────────────────────────
-
     async def append(self, events: Sequence[OutletEvent]) -> list[Published]:
-        """Store events, then tell them. Returns what was published, after the commit.
-
-        What the store holds already is not published again, so the same events may be given twice. When
-        the caller is cancelled they are stored all the same. An event that no database could hold is
-        logged, counted and left out. Raises ``StoreError`` when the database is not available: nothing
-        of it was told, give all of it again.
-        """
-        emitted = time.monotonic()
-        if self._loop is None:
-            raise StoreError("the event log was not started")
-        at = written(self._clock())
-        async with self._room:
-            append = _Append(events, at, emitted, self._loop.create_future())
-            with self._wake:
-                if self._stopping:
-                    raise StoreError("the event log is stopped; nothing more is stored")
-                self._appends.append(append)
-                self._wake.notify()
-            waiting_appends.inc()
-            return await append.done
-
-    def _write(self) -> None:
-        """The writer thread: take all that waits, commit, hand the outcomes to the loop, again."""
-        assert self._loop is not None
-        while True:
-            with self._wake:
-                while not self._appends and not self._stopping:
-                    self._wake.wait()
-                if not self._appends:
-                    return
-                batch: list[_Append] = []
-                size = 0
-                while self._appends and (
-                    not batch or size + len(self._appends[0].events) <= EVENTS_PER_COMMIT
-                ):
-                    size += len(self._appends[0].events)
-                    batch.append(self._appends.popleft())
-            outcomes = self._commit(batch)
-            waiting_appends.dec(len(batch))
-            try:
-                self._loop.call_soon_threadsafe(self._deliver, outcomes)
-            except RuntimeError:  # the loop is closed; nobody waits any more
-                return
-            self._trim()
-
-    def _commit(self, batch: list[_Append]) -> list[_Outcome]:
-        kept = [append for append in batch if any(is_stored(event) for event in append.events)]
-        stored: dict[int, list[Sequence[Stored]]] = {}
-        between: list[Envelope] = []
-        failed: StoreError | None = None
-        if kept:
-            started = time.perf_counter()
-            try:
-                results = iter(self._store_each(kept))
-                stored = {id(append): [next(results) for _ in append.events] for append in kept}
-                between = self._between(item for told in stored.values() for each in told for item in each)
-            except StoreError as error:
-                failed = error
-            except Exception as error:  # whatever it is, those who wait must hear of it
-                log.exception("the event log's writer failed")
-                failed = StoreError(f"the event log could not be written: {type(error).__name__}")
-            self._unsure = failed is not None
-            commit_seconds.observe(time.perf_counter() - started)
-        return [
-            *([_Outcome(None, between)] if between else []),
-            *(
-                _Outcome(append, failed if failed and append in kept else self._envelopes(append, stored))
-                for append in batch
-            ),
-        ]
-
-    def _between(self, stored: Iterable[Stored]) -> list[Envelope]:
-        """What the log holds behind the last event that was told and before these.
-
-        Another process wrote it, or it was in a commit whose end this process did not see: given again, it
-        counts as stored already, and nobody would be told.
-        """
-        first = next((item.published.cursor for item in stored), None)
-        if first is None and not self._unsure:
-            return []
-        until = self._store.log.bounds()[1] if first is None else first - 1
-        missed = until - self._written
-        if missed <= 0:
-            return []
-        found = [RESYNC]  # too many to hold: the present state says it all
-        if missed <= EVENTS_PER_COMMIT:
-            found = [
-                Envelope(item.published, None, item.json)
-                for item in self._store.log.read(self._written, until, EVENTS_PER_COMMIT)
-            ]
-        self._written = until
-        return found
-
-    def _store_each(self, appends: list[_Append]) -> list[Sequence[Stored]]:
-        """What became of each event of these appends; in one transaction, as long as every event fits."""
-        events = [(event, append.at) for append in appends for event in append.events]
-        try:
-            return self._store.log.append(events)
-        except Exception as error:
-            if is_outage(error):
-                raise
-        # One of them can never be stored, however often it is tried. The others must not suffer for it.
-        results: list[Sequence[Stored]] = []
-        for event, at in events:
-            try:
-                results.extend(self._store.log.append([(event, at)]))
-            except Exception as error:
-                if is_outage(error):
-                    raise
-                unstorable_total.labels(type(event).__name__).inc()
-                log.error(
-                    "an event cannot be stored",
-                    kind=type(event).__name__,
-                    call_id=getattr(event, "call_id", None),
-                    error=type(error.__cause__ or error).__name__,
-                )
-                results.append(())
-        return results
-
-    def _envelopes(self, append: _Append, stored: dict[int, list[Sequence[Stored]]]) -> list[Envelope]:
-        envelopes: list[Envelope] = []
-        results = stored.get(id(append))
-        for position, event in enumerate(append.events):
-            for item in results[position] if results is not None else ():
-                self._written = item.published.cursor
-                self._since_trim += 1
-                envelopes.append(Envelope(item.published, append.emitted, item.json))
-            passing = self._passing(event, append.at)
-            if passing is not None:
-                envelopes.append(Envelope(passing, append.emitted))
-        return envelopes
-
-    def _passing(self, event: OutletEvent, at: str) -> Published | None:
-        """Events that are told and not stored, because the next of their kind replaces them."""
-        match event:
-            case CallStarted():
-                self._speaking.setdefault(event.call_id, Speaking())
-            case CallEnded():
-                self._speaking.pop(event.call_id, None)
-            case SpeechStarted() | SpeechStopped() if event.call_id in self._speaking:
-                speaking = structs.replace(
-                    self._speaking[event.call_id], **{event.channel: isinstance(event, SpeechStarted)}
-                )
-                self._speaking[event.call_id] = speaking
-                return self._told("call.updated", event.call_id, at, event.media_ms, speaking=speaking)
-            case Transcript(final=False):
-                text = Text(
-                    utterance_id=event.utterance_id,
-                    role=event.role,
-                    start_ms=event.start_ms,
-                    end_ms=event.end_ms,
-                    text=event.text,
-                    confidence=event.confidence,
-                )
-                return self._told("utterance.partial", event.call_id, at, event.media_ms, utterance=text)
-            case Health():
-                self._health = event
-                return self._told("health", None, at, None, health=event)
-            case _:
-                pass
-        return None
-
-    def _told(self, kind, call_id, at, media_ms, **content) -> Published:  # type: ignore[no-untyped-def]
-        return Published(
-            cursor=self._written, type=kind, call_id=call_id, at=at, media_ms=media_ms, **content
-        )
-
-    def _trim(self) -> None:
-        if self._since_trim < TRIM_EVERY:
-            return
-        self._since_trim = 0
-        through = self._written - self._events_kept
-        if through < self._oldest:
-            return
-        try:
-            self._store.log.trim(through)
-            self._oldest = through + 1
-        except StoreError as error:  # the next one makes up for it
-            log.warning("the event log could not be trimmed", error=str(error))
-
-    # ── out ───────────────────────────────────────────────────────────────────────────────────────
+        return await self._writer.append(events)
 
     def subscribe(self, cursor: int | None) -> Subscription:
-        """Everything after ``cursor``, then everything as it happens; ``None``: as it happens only.
-
-        A cursor that is older than what is kept, or newer than the log, begins with a resync. Close the
-        subscription after use; as a context manager it closes itself.
-        """
-        # Between here and the return nothing is delivered: what the store holds up to the head and what
-        # is delivered from now on meet without a hole and without overlap.
-        subscription = Subscription(self._head, self._read, self._forget)
-        if cursor is not None and not self._oldest - 1 <= cursor <= self._head:
-            subscription.lose()
-        elif cursor is not None and cursor < self._head:
-            subscription.replay(cursor, self._head)
-        if self._stopping:
-            subscription.close()
-        else:
-            self._subscriptions.add(subscription)
-            subscribers.inc()
-        return subscription
-
-    def _deliver(self, outcomes: list[_Outcome]) -> None:
-        """On the loop, in the order of the commits."""
-        envelopes: list[Envelope] = []
-        for append, result in outcomes:
-            if isinstance(result, StoreError):
-                if append is not None and not append.done.done():
-                    append.done.set_exception(result)
-                continue
-            envelopes.extend(result)
-            published = [item.published for item in result if item.published is not None]
-            for event in published:
-                published_total.labels(event.type).inc()
-                self._head = max(self._head, event.cursor)
-            if append is not None and not append.done.done():
-                append.done.set_result(published)
-        if envelopes:
-            for subscription in self._subscriptions:
-                subscription.offer(envelopes)
-
-    def _forget(self, subscription: Subscription) -> None:
-        if subscription in self._subscriptions:
-            self._subscriptions.discard(subscription)
-            subscribers.dec()
-
-    async def _read(self, after: int, until: int) -> list[Stored]:
-        return await asyncio.to_thread(self._store.log.read, after, until, EVENTS_PER_READ)
+        return self._listeners.subscribe(cursor)

@@ -26,15 +26,18 @@ Read = Callable[[int, int], Awaitable[Sequence[Stored]]]
 class Envelope:
     """An event on its way to subscribers; its JSON is made once for all of them."""
 
-    __slots__ = ("_json", "emitted", "published")
+    __slots__ = ("_json", "emitted", "published", "stored")
 
     def __init__(
         self, published: Published | None, emitted: float | None = None, json: str | None = None
     ) -> None:
+        """``json``: of a stored event, as the store holds it."""
         self.published = published
         """``None``: this subscriber missed events; it has to load the present state anew."""
         self.emitted = emitted
         """``time.monotonic()`` at ``append``; ``None`` when it was read back from the store."""
+        self.stored = json is not None
+        """Whether its cursor is its own; one that is not stored carries that of the stored one before it."""
         self._json = json
 
     @property
@@ -64,6 +67,8 @@ class Subscription:
         self._taken: deque[Envelope] = deque()
         self._wake = asyncio.Event()
         self._replay: tuple[int, int] | None = None
+        self._skip: int | None = None
+        self._unproven: int | None = None
         self.ended = False
         """Nothing more will come: it was closed, or the outlet has stopped."""
 
@@ -72,6 +77,13 @@ class Subscription:
 
         Raises ``StoreError`` when the past cannot be read.
         """
+        while self._unproven is not None:
+            cursor = self._unproven
+            known = await self._read(cursor - 1, cursor)
+            if self._unproven == cursor:
+                self._unproven = None
+                if not known:  # the log never gave this cursor
+                    self.lose()
         while self._replay is not None:
             after, until = self._replay
             stored = await self._read(after, until)
@@ -98,11 +110,17 @@ class Subscription:
         """Put events into this listener's queue. Never waits.
 
         From half of ``EVENTS_WAITING`` on, partial texts are left out: the final one replaces them. When
-        the queue is full, all of it is dropped and the listener is told to load the present state anew.
+        the queue is full, all of it is dropped and the listener is told to load the present state anew; so
+        it is by an envelope without an event, which says that this process itself missed some.
         """
         if self.ended:
             return
         for envelope in envelopes:
+            if envelope.published is None:
+                self.lose()
+                continue
+            if self._skip is not None and self._has_seen(envelope.published.cursor, self._skip):
+                continue
             waiting = len(self._waiting)
             if waiting >= EVENTS_WAITING // 2 and _is_replaced_soon(envelope):
                 continue
@@ -115,9 +133,23 @@ class Subscription:
         """Begin with stored events of these cursors."""
         self._replay = (after, until)
 
+    def skip(self, cursor: int) -> None:
+        """Begin after this cursor, which the log has given but this process has not come to yet.
+
+        Whether it has is found out by the first ``take``; a cursor that the store does not know becomes a
+        resync.
+        """
+        self._skip = self._unproven = cursor
+
+    def _has_seen(self, cursor: int, seen: int) -> bool:
+        """Whether the listener knows this event already; ends the skipping once it is reached."""
+        if cursor >= seen:
+            self._skip = self._unproven = None
+        return cursor <= seen
+
     def lose(self) -> None:
         """Drop what waits; the listener is told to load the present state anew."""
-        self._replay = None
+        self._replay = self._skip = self._unproven = None
         self._waiting.clear()
         self._waiting.append(RESYNC)
         self._wake.set()

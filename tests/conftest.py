@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 # Fixtures, which pytest finds by their names here.
+from tests.redis_services import redis_server, redis_url, shared_redis  # noqa: F401
 from tests.services import (  # noqa: F401
     database_url,
     new_database,

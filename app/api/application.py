@@ -12,10 +12,12 @@ from starlette.routing import BaseRoute
 
 from app.api import alerts, calls, events, floor, problems, recordings, rules, session, static
 from app.api import health as machines
+from app.api.attempts import Attempts
 from app.api.described import describe
 from app.api.guard import Guard
 from app.api.people import Readings, may_listen
-from app.outlet import LocalOutlet
+from app.live import Live, LocalLive
+from app.outlet import Outlet
 from app.rulebook import RuleBook
 from app.settings import Settings
 from app.store import Store
@@ -28,11 +30,13 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 def application(
     settings: Settings,
     store: Store,
-    outlet: LocalOutlet,
+    outlet: Outlet,
     book: RuleBook,
     *,
     routes: Sequence[BaseRoute | APIRouter] = (),
     health: Callable[[], Health] | None = None,
+    ready: Callable[[], str | None] = lambda: None,
+    live: Live | None = None,
     lifespan: Lifespan | None = None,
     pages: Path = static.FOLDER,
     heartbeat_s: float = HEARTBEAT_S,
@@ -40,7 +44,8 @@ def application(
     """Put the routes together.
 
     ``routes`` are further ones (telephony), each with its own way of letting people in; ``health`` tells
-    how the service does at this moment; ``lifespan`` starts and stops what the routes need; ``pages`` is
+    how the service does at this moment; ``ready`` what keeps it from taking calls; ``live`` is the state that several gateways share (in process if
+    ``None``; its owner closes it); ``lifespan`` starts and stops what the routes need; ``pages`` is
     the folder of the built dashboard.
     """
     # The usual pages about an API load their scripts from elsewhere; the description itself is enough.
@@ -58,7 +63,9 @@ def application(
     app.state.outlet = outlet
     app.state.rules = book
     app.state.health = health if health is not None else lambda: outlet.health
-    app.state.door = session.Door()
+    app.state.ready = ready
+    app.state.live = live if live is not None else LocalLive()
+    app.state.door = session.Door(Attempts(app.state.live))
     app.state.readings = Readings()
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 

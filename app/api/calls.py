@@ -11,7 +11,7 @@ from app.api import views
 from app.api.people import Overseer, record_reading
 from app.api.problems import Problem
 from app.api.recordings import has_recording
-from app.outlet import LocalOutlet
+from app.outlet import Outlet
 from app.store import Store
 
 router = APIRouter(tags=["calls"])
@@ -27,7 +27,7 @@ def calls(
 ) -> Response:
     """Calls, last begun first. ``next`` of an answer is ``before`` of the page that follows."""
     store: Store = request.app.state.store
-    outlet: LocalOutlet = request.app.state.outlet
+    outlet: Outlet = request.app.state.outlet
     recorded = has_recording(request)
     page = store.calls.page(state, limit, None if before is None else int(before))
     return views.answer(
@@ -45,7 +45,7 @@ def calls(
 def call(call_id: str, request: Request, person: Overseer) -> Response:
     """One call: what was said (where anything was), alerts, markers, feelings. Reading it is written down."""
     store: Store = request.app.state.store
-    outlet: LocalOutlet = request.app.state.outlet
+    outlet: Outlet = request.app.state.outlet
     found = store.calls.file(call_id)
     if found is None:
         raise Problem("unknown_call")

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from app.api import views
 from app.api.people import Overseer
 from app.api.recordings import has_recording
-from app.outlet import LocalOutlet
+from app.outlet import Outlet
 from app.store import Store
 from app.store.times import now, written
 
@@ -24,7 +24,7 @@ router = APIRouter(tags=["floor"])
 def floor(request: Request, _person: Overseer) -> Response:
     """Subscribe to ``/api/events`` from the ``cursor`` of this answer: it continues exactly here."""
     store: Store = request.app.state.store
-    outlet: LocalOutlet = request.app.state.outlet
+    outlet: Outlet = request.app.state.outlet
     recorded = has_recording(request)
     found = store.calls.floor(written(now() - ALERTS_FOR), ALERTS_MOST)
     return views.answer(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import timedelta
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from app.api.attempts import WINDOW_S, Attempts
+from app.api.attempts import Attempts
 from app.api.people import COOKIE, LoggedIn, address_of, token_of
 from app.api.problems import Problem
 from app.settings import Settings
@@ -31,14 +32,15 @@ class Login(BaseModel):
 class Door:
     """Checks passwords, few at a time."""
 
-    def __init__(self, attempts: Attempts | None = None) -> None:
-        self.attempts = attempts or Attempts()
+    def __init__(self, attempts: Attempts) -> None:
+        self.attempts = attempts
         self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._waiting = 0
 
     async def check(self, store: Store, login: Login, address: str) -> Person:
-        if not self.attempts.begin(login.username, address):
-            raise Problem("too_many_attempts", {"Retry-After": str(int(WINDOW_S))})
+        wait = await self.attempts.begin(login.username, address)
+        if wait > 0:
+            raise Problem("too_many_attempts", {"Retry-After": str(math.ceil(wait))})
         if self._waiting >= CHECKS_WAITING:
             raise Problem("busy", {"Retry-After": "2"})
         self._waiting += 1
@@ -49,7 +51,7 @@ class Door:
             self._waiting -= 1
         if person is None:
             raise Problem("wrong_credentials")
-        self.attempts.succeed(login.username, address)
+        await self.attempts.succeed(login.username, address)
         return person
 
 

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.api.attempts import FAILURES, WINDOW_S, Attempts
 from app.errors import StoreError
+from app.live import LocalLive
 from app.recorder import file_stem
 from streams.events import Health, SpeechStarted
 from tests.app.store_support import PACK, House, alert, emotion, ended, house, marker, progress, said, started
@@ -150,15 +151,15 @@ def test_after_five_failures_even_the_right_password_has_to_wait(at: House) -> N
     assert at.log_in("inspector").status_code == 200
 
 
-def test_attempts_are_forgotten_after_a_minute_and_by_a_success() -> None:
+async def test_attempts_are_forgotten_after_a_minute_and_by_a_success() -> None:
     now = 0.0
-    attempts = Attempts(clock=lambda: now)
-    assert [attempts.begin("li", "a") for _ in range(6)] == [True] * 5 + [False]
-    assert attempts.begin("li", "b")
+    attempts = Attempts(LocalLive(lambda: now))
+    assert [await attempts.begin("li", "a") for _ in range(6)] == [0.0] * 5 + [WINDOW_S]
+    assert await attempts.begin("li", "b") == 0.0
     now = WINDOW_S
-    assert attempts.begin("li", "a")
-    attempts.succeed("li", "a")
-    assert [attempts.begin("li", "a") for _ in range(5)] == [True] * 5
+    assert await attempts.begin("li", "a") == 0.0
+    await attempts.succeed("li", "a")
+    assert [await attempts.begin("li", "a") for _ in range(5)] == [0.0] * 5
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,9 @@
-"""The event log: order, idempotence, resuming, slow listeners, crashes."""
+"""The event log, of one process and of a gateway: order, idempotence, resuming, slow listeners."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import app.outlet as outlet_module
 import app.subscription as subscription_module
+import app.writer as writer_module
 from app.errors import StoreError
-from app.outlet import LocalOutlet
+from app.outlet import LocalOutlet, Outlet
+from app.redis_outlet import RedisOutlet
 from app.store import Store
-from app.subscription import Subscription
 from streams.events import (
     CallInfo,
     CallUpdated,
@@ -33,11 +27,11 @@ from streams.events import (
     Hint,
     Latency,
     Progress,
-    Published,
     Speaking,
     SpeechStarted,
     SpeechStopped,
 )
+from tests.app.outlet_support import cursors, drain, hear, told, types
 from tests.app.store_support import (
     EVENTS_KEPT,
     alert,
@@ -58,27 +52,30 @@ def store(database_url: str) -> Iterator[Store]:
     store.close()
 
 
+Make = Callable[..., Outlet]
+"""A new outlet on this store, not started; ``events_kept`` if not the usual."""
+
+
+@pytest.fixture(params=["local", "redis"])
+def make(request: pytest.FixtureRequest) -> Make:
+    if request.param == "local":
+        return lambda store, events_kept=EVENTS_KEPT: LocalOutlet(store, events_kept=events_kept)
+    url = request.getfixturevalue("redis_url")
+    return lambda store, events_kept=EVENTS_KEPT: RedisOutlet(store, url, events_kept=events_kept)
+
+
 @pytest.fixture
-async def outlet(store: Store) -> AsyncIterator[LocalOutlet]:
-    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+async def outlet(store: Store, make: Make) -> AsyncIterator[Outlet]:
+    outlet = make(store)
     await outlet.start()
     yield outlet
     await outlet.stop()
 
 
-def types(published: list[Published]) -> list[str]:
-    return [event.type for event in published]
-
-
-async def drain(subscription: Subscription) -> list[Published | None]:
-    """Everything up to the end; for a subscription whose outlet has stopped."""
-    return [envelope.published async for envelope in subscription]
-
-
 # ── what becomes of an event ──────────────────────────────────────────────────────────────────────
 
 
-async def test_every_kind_of_event_is_told_in_its_own_words(outlet: LocalOutlet) -> None:
+async def test_every_kind_of_event_is_told_in_its_own_words(outlet: Outlet) -> None:
     published = await outlet.append(
         [
             started(),
@@ -118,9 +115,7 @@ async def test_every_kind_of_event_is_told_in_its_own_words(outlet: LocalOutlet)
     ]
 
 
-async def test_the_call_keeps_its_gaps_its_last_words_and_its_length(
-    outlet: LocalOutlet, store: Store
-) -> None:
+async def test_the_call_keeps_its_gaps_its_last_words_and_its_length(outlet: Outlet, store: Store) -> None:
     gap = Gap(call_id="c1", channel="agent", media_ms=950, duration_ms=40, reason="missing")
     await outlet.append(
         [started(), said(2000, "第二句", role="customer"), said(0, "第一句"), gap, gap, ended()]
@@ -130,9 +125,7 @@ async def test_the_call_keeps_its_gaps_its_last_words_and_its_length(
     assert "第二句" in call.last_text  # type: ignore[operator]
 
 
-async def test_how_a_speaker_felt_is_told_once_and_kept_with_the_call(
-    outlet: LocalOutlet, store: Store
-) -> None:
+async def test_how_a_speaker_felt_is_told_once_and_kept_with_the_call(outlet: Outlet, store: Store) -> None:
     first, second = emotion(), emotion(4000, feeling="calm", level=1.0)
     assert types(await outlet.append([started(), second, first])) == [
         "call.started",
@@ -148,7 +141,7 @@ async def test_how_a_speaker_felt_is_told_once_and_kept_with_the_call(
 
 
 async def test_a_checklist_is_told_when_it_changes_and_the_latest_is_kept_with_the_call(
-    outlet: LocalOutlet, store: Store
+    outlet: Outlet, store: Store
 ) -> None:
     first, done = progress(), progress(4_000, "done")
     assert types(await outlet.append([started(), first, first, done])) == [
@@ -168,22 +161,22 @@ async def test_a_checklist_is_told_when_it_changes_and_the_latest_is_kept_with_t
     ]
 
 
-async def test_the_same_events_again_tell_nothing(outlet: LocalOutlet) -> None:
+async def test_the_same_events_again_tell_nothing(outlet: Outlet) -> None:
     events = [started(), said(), alert(), marker(), ended()]
     assert len(await outlet.append(events)) == 5
     assert await outlet.append(events[1:]) == []
 
 
-async def test_the_same_event_twice_in_one_transaction_is_told_once(outlet: LocalOutlet) -> None:
+async def test_the_same_event_twice_in_one_transaction_is_told_once(outlet: Outlet) -> None:
     assert types(await outlet.append([started(), alert(), alert()])) == ["call.started", "alert.raised"]
 
 
-async def test_a_replay_with_other_latencies_is_still_the_same_alert(outlet: LocalOutlet) -> None:
+async def test_a_replay_with_other_latencies_is_still_the_same_alert(outlet: Outlet) -> None:
     await outlet.append([started(), alert()])
     assert await outlet.append([alert(latency_ms=Latency(vad=1.0, asr=9999.0))]) == []
 
 
-async def test_an_alert_that_says_more_is_an_update(outlet: LocalOutlet, store: Store) -> None:
+async def test_an_alert_that_says_more_is_an_update(outlet: Outlet, store: Store) -> None:
     await outlet.append([started(), alert()])
     more = await outlet.append([alert(evidence=Evidence(text="我们不承诺保本")), alert(state="withdrawn")])
     assert types(more) == ["alert.updated", "alert.updated"]
@@ -192,29 +185,29 @@ async def test_an_alert_that_says_more_is_an_update(outlet: LocalOutlet, store: 
     assert floor.counts == {}
 
 
-async def test_what_a_person_decided_is_not_taken_back_by_a_replay(outlet: LocalOutlet) -> None:
+async def test_what_a_person_decided_is_not_taken_back_by_a_replay(outlet: Outlet) -> None:
     await outlet.append([started(), alert(), alert(state="false_alarm", owner="li")])
     assert await outlet.append([alert()]) == []
 
 
-async def test_a_call_that_was_never_announced_loses_no_alert(outlet: LocalOutlet) -> None:
+async def test_a_call_that_was_never_announced_loses_no_alert(outlet: Outlet) -> None:
     assert types(await outlet.append([alert(call_id="ghost")])) == ["call.started", "alert.raised"]
 
 
-async def test_metadata_that_changes_is_told_and_the_same_again_is_not(outlet: LocalOutlet) -> None:
+async def test_metadata_that_changes_is_told_and_the_same_again_is_not(outlet: Outlet) -> None:
     await outlet.append([started()])
     update = CallUpdated(call=CallInfo(call_id="c1", agent="8001"), media_ms=10)
     assert types(await outlet.append([update, update])) == ["call.updated"]
 
 
-async def test_nobody_speaks_in_a_call_that_is_over(outlet: LocalOutlet) -> None:
+async def test_nobody_speaks_in_a_call_that_is_over(outlet: Outlet) -> None:
     await outlet.append([started(), SpeechStarted(call_id="c1", channel="customer", media_ms=0)])
     assert Speaking(customer=True) == outlet.speaking("c1")
     await outlet.append([ended(), SpeechStopped(call_id="c1", channel="customer", media_ms=5)])
     assert Speaking() == outlet.speaking("c1")
 
 
-async def test_an_event_that_no_database_can_hold_harms_no_other(outlet: LocalOutlet) -> None:
+async def test_an_event_that_no_database_can_hold_harms_no_other(outlet: Outlet) -> None:
     broken = ended("broken", media_ms=2**63)
     told = await asyncio.gather(*(outlet.append([event]) for event in (started("a"), broken, started("b"))))
     assert [len(published) for published in told] == [1, 0, 1]
@@ -222,7 +215,7 @@ async def test_an_event_that_no_database_can_hold_harms_no_other(outlet: LocalOu
 
 
 async def test_characters_that_a_database_cannot_hold_are_replaced_and_nothing_else_suffers(
-    outlet: LocalOutlet, store: Store
+    outlet: Outlet, store: Store
 ) -> None:
     events = [
         started("c\0", agent="8\ud8001", queue="理\0财", attributes={"a\0": "\udfff", "b": "\\u0000"}),
@@ -251,74 +244,8 @@ async def test_characters_that_a_database_cannot_hold_are_replaced_and_nothing_e
     assert (len(file.alerts), len(file.markers), len(file.emotions), len(file.progress)) == (1, 1, 1, 1)
 
 
-async def test_a_commit_whose_end_nobody_saw_is_stored_once_and_told_once(
-    outlet: LocalOutlet, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sqlalchemy.exc import OperationalError
-
-    append = store.log.append
-
-    def cut_off(batch: Any) -> None:
-        append(batch)
-        raise StoreError("the connection was lost") from OperationalError("", {}, Exception())
-
-    await outlet.append([started()])
-    with outlet.subscribe(None) as subscription:
-        with monkeypatch.context() as patch:
-            patch.setattr(store.log, "append", cut_off)
-            with pytest.raises(StoreError, match="connection was lost"):
-                await outlet.append([said(), alert()])
-        assert await subscription.take(timeout_s=0) == []
-        # The outbox gives the same again, and more. What was stored is told before what is new.
-        assert types(await outlet.append([said(), alert(), marker()])) == ["marker.added"]
-        heard = [envelope.published for envelope in await subscription.take(timeout_s=5)]
-        assert types(heard) == ["utterance.final", "alert.raised", "marker.added"]  # type: ignore[arg-type]
-        assert [event.cursor for event in heard if event] == [2, 3, 4]
-        with monkeypatch.context() as patch:
-            patch.setattr(store.log, "append", cut_off)
-            with pytest.raises(StoreError):
-                await outlet.append([alert(2)])
-        assert await outlet.append([alert(2)]) == []
-        assert [
-            envelope.published.cursor
-            for envelope in await subscription.take(timeout_s=5)
-            if envelope.published
-        ] == [5]
-        assert await outlet.append([alert(2)]) == []
-        assert await subscription.take(timeout_s=0) == []
-
-
-async def test_what_others_write_into_the_log_is_told_in_its_order(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = open_store(database_url), open_store(database_url)
-    one = LocalOutlet(first, events_kept=EVENTS_KEPT)
-    two = LocalOutlet(second, events_kept=EVENTS_KEPT)
-    await one.start()
-    await two.start()
-    with one.subscribe(0) as subscription:
-        await one.append([started("a")])
-        await two.append([started("b"), said(0, call_id="b")])
-        assert [event.cursor for event in await one.append([said(0, call_id="a")])] == [4]
-        heard = [
-            envelope.published for envelope in await subscription.take(timeout_s=5) if envelope.published
-        ]
-        assert [(event.cursor, event.call_id) for event in heard] == [(1, "a"), (2, "b"), (3, "b"), (4, "a")]
-        # More than is held in memory: the present state says it all.
-        monkeypatch.setattr(outlet_module, "EVENTS_PER_COMMIT", 10)
-        for n in range(1, 20):
-            await two.append([said(n, call_id="b")])
-        await one.append([said(1, call_id="a")])
-        heard = [envelope.published for envelope in await subscription.take(timeout_s=5)]
-        assert [event and event.cursor for event in heard] == [None, 24]
-    await asyncio.gather(one.stop(), two.stop())
-    assert first.log.bounds() == (1, 24)
-    first.close()
-    second.close()
-
-
 async def test_a_database_that_is_away_is_said_and_the_same_events_are_taken_later(
-    outlet: LocalOutlet, store: Store, monkeypatch: pytest.MonkeyPatch
+    outlet: Outlet, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sqlalchemy.exc import OperationalError
 
@@ -333,8 +260,8 @@ async def test_a_database_that_is_away_is_said_and_the_same_events_are_taken_lat
     assert types(await outlet.append([started()])) == ["call.started"]
 
 
-async def test_after_the_stop_nothing_is_taken(store: Store) -> None:
-    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+async def test_after_the_stop_nothing_is_taken(store: Store, make: Make) -> None:
+    outlet = make(store)
     with pytest.raises(StoreError, match="not started"):
         await outlet.append([started()])
     await outlet.start()
@@ -346,13 +273,19 @@ async def test_after_the_stop_nothing_is_taken(store: Store) -> None:
         await outlet.append([started("c2")])
 
 
+async def test_a_call_whose_audio_comes_again_after_a_crash_is_live_again(outlet: Outlet) -> None:
+    await outlet.append([started(), ended(reason="interrupted")])
+    assert types(await outlet.append([started()])) == ["call.started"]
+
+
 # ── listening ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_listener_hears_the_past_then_the_present_and_nothing_twice(store: Store) -> None:
-    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+async def test_a_listener_hears_the_past_then_the_present_and_nothing_twice(store: Store, make: Make) -> None:
+    outlet = make(store)
     await outlet.start()
     await outlet.append([started(), *(said(n) for n in range(1200))])
+    await told(outlet, 1201)
     early, late, now = outlet.subscribe(0), outlet.subscribe(700), outlet.subscribe(None)
     reading = asyncio.create_task(drain(early))
     await asyncio.gather(*(outlet.append([said(n)]) for n in range(1200, 1300)))
@@ -364,10 +297,9 @@ async def test_a_listener_hears_the_past_then_the_present_and_nothing_twice(stor
 
 
 @pytest.mark.parametrize("cursor", [-5, 2, 10**9])
-async def test_a_cursor_that_the_log_does_not_know_begins_with_a_resync(
-    outlet: LocalOutlet, cursor: int
-) -> None:
+async def test_a_cursor_that_the_log_does_not_know_begins_with_a_resync(outlet: Outlet, cursor: int) -> None:
     await outlet.append([started()])
+    await told(outlet, 1)
     with outlet.subscribe(cursor) as subscription:
         assert [envelope.published for envelope in await subscription.take()] == [None]
         await outlet.append([said()])
@@ -377,10 +309,10 @@ async def test_a_cursor_that_the_log_does_not_know_begins_with_a_resync(
 
 
 async def test_the_log_is_trimmed_and_what_came_of_it_stays(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlet_module, "TRIM_EVERY", 10)
-    outlet = LocalOutlet(store, events_kept=50)
+    monkeypatch.setattr(writer_module, "TRIM_EVERY", 10)
+    outlet = make(store, events_kept=50)
     await outlet.start()
     await outlet.append([started()])
     for beginning in range(0, 100, 10):
@@ -395,45 +327,45 @@ async def test_the_log_is_trimmed_and_what_came_of_it_stays(
 
 
 async def test_a_slow_listener_is_told_to_resync_and_slows_nobody(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscription_module, "EVENTS_WAITING", 10)
-    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    outlet = make(store)
     await outlet.start()
     slow, quick = outlet.subscribe(None), outlet.subscribe(None)
-    heard: list[int] = []
     await outlet.append([started()])
+    heard = await hear(quick, 1)
     for n in range(30):
         await outlet.append([said(n)])
-        heard.extend(envelope.published.cursor for envelope in await quick.take() if envelope.published)
+        heard += await hear(quick, n + 2)
     await outlet.stop()
-    assert list(range(1, 32)) == heard
-    told = await drain(slow)
-    assert told[0] is None
-    after = [event.cursor for event in told[1:] if event is not None]
+    assert list(range(1, 32)) == cursors(heard)
+    left = await drain(slow)
+    assert left[0] is None
+    after = [event.cursor for event in left[1:] if event is not None]
     assert list(range(after[0], 32)) == after
-    assert len(told) <= 11
+    assert len(left) <= 11
 
 
 async def test_partial_texts_give_way_before_anything_else(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscription_module, "EVENTS_WAITING", 10)
-    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    outlet = make(store)
     await outlet.start()
     slow = outlet.subscribe(None)
     await outlet.append([started(), *(said(n, "半", final=False) for n in range(50)), said(), alert()])
     await outlet.stop()
-    told = await drain(slow)
-    assert None not in told
-    assert [event.type for event in told if event is not None and event.type != "utterance.partial"] == [
+    left = await drain(slow)
+    assert None not in left
+    assert [event.type for event in left if event is not None and event.type != "utterance.partial"] == [
         "call.started",
         "utterance.final",
         "alert.raised",
     ]
 
 
-async def test_waiting_for_events_ends_after_the_timeout(outlet: LocalOutlet) -> None:
+async def test_waiting_for_events_ends_after_the_timeout(outlet: Outlet) -> None:
     with outlet.subscribe(None) as subscription:
         assert await subscription.take(timeout_s=0.001) == []
         assert not subscription.ended
@@ -455,11 +387,11 @@ STEPS = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_a_browser_that_comes_and_goes_misses_nothing_and_gets_nothing_twice(
-    steps: list[tuple[str, int]], new_database: Callable[[], str]
+    steps: list[tuple[str, int]], make: Make, new_database: Callable[[], str]
 ) -> None:
     async def play(url: str) -> None:
         store = open_store(url)
-        outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+        outlet = make(store)
         await outlet.start()
         published = [event.cursor for event in await outlet.append([started()])]
         heard: list[int] = []
@@ -492,10 +424,11 @@ def test_a_browser_that_comes_and_goes_misses_nothing_and_gets_nothing_twice(
                 subscription = outlet.subscribe(cursor)
             else:
                 await outlet.stop()
-                outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
-                await outlet.start()  # closes the call: one event, two with its being opened again
-                published = list(range(1, outlet.head + 1))
-                published += [event.cursor for event in await outlet.append([started()])]
+                outlet = make(store)
+                # Alone it closes the call: one event, two with its being opened again.
+                await outlet.start()
+                await outlet.append([started()])
+                published = list(range(1, store.log.bounds()[1] + 1))
                 subscription = outlet.subscribe(cursor)
         await outlet.stop()
         while envelopes := await subscription.take(timeout_s=0):
@@ -504,77 +437,3 @@ def test_a_browser_that_comes_and_goes_misses_nothing_and_gets_nothing_twice(
         assert published == heard == list(range(1, len(heard) + 1))
 
     asyncio.run(play(new_database()))
-
-
-# ── crashes ───────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_calls_that_a_crash_left_open_end_as_interrupted(store: Store) -> None:
-    first = LocalOutlet(store, events_kept=EVENTS_KEPT)
-    await first.start()
-    await first.append([started(), said(4000), started("c2"), ended("c2")])
-    await first.stop()
-    second = LocalOutlet(store, events_kept=EVENTS_KEPT)
-    await second.start()
-    with second.subscribe(4) as subscription:
-        (envelope,) = await subscription.take()
-    assert envelope.published is not None
-    assert (
-        envelope.published.type,
-        envelope.published.call_id,
-        envelope.published.reason,
-        envelope.published.media_ms,
-    ) == ("call.ended", "c1", "interrupted", 4800)
-    assert store.calls.live() == []
-    assert await second.close_interrupted() == 0
-    await second.stop()
-
-
-async def test_a_call_whose_audio_comes_again_after_a_crash_is_live_again(outlet: LocalOutlet) -> None:
-    await outlet.append([started(), ended(reason="interrupted")])
-    assert types(await outlet.append([started()])) == ["call.started"]
-
-
-CRASHING = """
-    import asyncio, os, signal, sys
-    from app.outlet import LocalOutlet
-    from tests.app.store_support import alert, open_store, said, started
-
-    async def main():
-        outlet = LocalOutlet(open_store(sys.argv[1]), events_kept=5000)
-        await outlet.start()
-        await outlet.append([started()])
-
-        async def one(n):
-            for event in (said(n * 1000), alert(n)):
-                for published in await outlet.append([event]):
-                    os.write(1, f"{published.cursor} {published.type}\\n".encode())
-            if n == 150:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        await asyncio.gather(*(one(n) for n in range(300)))
-
-    asyncio.run(main())
-"""
-
-
-async def test_a_killed_server_holds_everything_that_it_acknowledged(database_url: str) -> None:
-    done = subprocess.run(  # noqa: ASYNC221 - nothing else runs meanwhile
-        [sys.executable, "-c", textwrap.dedent(CRASHING), database_url],
-        capture_output=True,
-        timeout=60,
-        check=False,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
-    acknowledged = dict(line.split() for line in done.stdout.decode().splitlines())
-    assert acknowledged
-    store = open_store(database_url)
-    held = {str(item.published.cursor): item.published.type for item in store.log.read(0, 10**6, 10**6)}
-    assert acknowledged.items() <= held.items()
-    file = store.calls.file("c1")
-    assert file is not None
-    assert sum(kind == "alert.raised" for kind in held.values()) == len(file.alerts)
-    assert sum(kind == "utterance.final" for kind in held.values()) == len(file.utterances)
-    store.close()
