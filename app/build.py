@@ -29,7 +29,7 @@ from app.errors import PackRefused
 from app.head import OnnxHead
 from app.ingest import twilio
 from app.live import Live, LocalLive
-from app.outlet import LocalOutlet, Outlet
+from app.outlet import LocalOutlet, Outlet, close_interrupted
 from app.recorder import Recorders
 from app.redis_live import RedisLive
 from app.redis_outlet import RedisOutlet
@@ -87,10 +87,12 @@ class Service:
 
     @asynccontextmanager
     async def running(self, _: FastAPI | None = None) -> AsyncIterator[None]:
-        # Where nobody else writes, this also closes, as interrupted, the calls that a crash cut off.
+        # Where nobody else hears calls, those that a crash cut off are closed as interrupted.
         await self.outlet.start()
         if self.gateway is not None and isinstance(self.runner, GatewayRunner):
             await self.gateway.start(self.runner)
+        elif isinstance(self.outlet, RedisOutlet):
+            await close_interrupted(self.store, self.outlet)
         await self.runner.start()
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:

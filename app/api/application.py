@@ -44,9 +44,9 @@ def application(
     """Put the routes together.
 
     ``routes`` are further ones (telephony), each with its own way of letting people in; ``health`` tells
-    how the service does at this moment; ``ready`` what keeps it from taking calls; ``live`` is the state that several gateways share (in process if
-    ``None``; its owner closes it); ``lifespan`` starts and stops what the routes need; ``pages`` is
-    the folder of the built dashboard.
+    how the service does at this moment, ``ready`` what keeps it from taking calls; ``live`` is the state that
+    several gateways share (in process if ``None``; its owner closes it); ``lifespan`` starts and stops what
+    the routes need; ``pages`` is the folder of the built dashboard.
     """
     # The usual pages about an API load their scripts from elsewhere; the description itself is enough.
     app = FastAPI(

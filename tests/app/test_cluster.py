@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
-from app.live import LocalLive
 
 from app.cluster import ASR, DETECT, GATEWAY, Membership
 from app.errors import LiveError
+from app.live import LocalLive
 from streams import wire
 from streams.events import CallEnded
 from streams.gateway import WorkerState

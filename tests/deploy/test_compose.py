@@ -17,9 +17,6 @@ OURS = {name for name, service in SERVICES.items() if service["image"].startswit
 ONCE = {"models"}
 """Ends when its work is done."""
 
-COMING = {"DUTING_WORKER_PORT", "DUTING_KAFKA_PARTITIONS", "DUTING_KAFKA_REPLICATION"}
-"""Settings of code that is not here yet."""
-
 
 def environment(name: str) -> dict[str, str]:
     return {key: str(value) for key, value in SERVICES[name].get("environment", {}).items()}
@@ -66,7 +63,7 @@ def test_what_is_ours_runs_with_nothing_to_spare(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_the_settings_of_what_is_ours_exist(name: str) -> None:
-    known = {f"DUTING_{field.upper()}" for field in Settings.model_fields} | COMING
+    known = {f"DUTING_{field.upper()}" for field in Settings.model_fields}
     assert {key for key in environment(name) if key.startswith("DUTING_")} <= known
 
 

@@ -15,7 +15,6 @@ import yaml
 
 from app.settings import Settings
 from tests.deploy.metrics import ROOT
-from tests.deploy.test_compose import COMING
 
 CHART = ROOT / "deploy" / "helm" / "duting"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
@@ -75,7 +74,7 @@ def test_a_template_uses_only_values_that_exist(template: Path) -> None:
 
 
 def test_the_settings_that_the_chart_makes_exist() -> None:
-    known = {f"DUTING_{field.upper()}" for field in Settings.model_fields} | COMING
+    known = {f"DUTING_{field.upper()}" for field in Settings.model_fields}
     text = "".join(path.read_text("utf-8") for path in TEMPLATES)
     made = {name for name in re.findall(r"DUTING_[A-Z_]+", text) if not name.endswith("_")}
     assert made <= known
