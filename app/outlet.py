@@ -84,62 +84,6 @@ class LocalOutlet:
         self._listeners.close()
 
     async def append(self, events: Sequence[OutletEvent]) -> list[Published]:
-        """See ``app.writer.Writer.append``."""
-
-    def subscribe(self, cursor: int | None) -> Subscription:
-        """See ``app.listeners.Listeners.subscribe``."""
-
-
-class LocalOutlet:
-    """The outlet of one process that has the store to itself. For one event loop."""
-
-    def __init__(self, store: Store, *, events_kept: int, clock: Callable[[], datetime] = now) -> None:
-        self._store = store
-        self._passing = Passing()
-        self._listeners = Listeners(store, others_write=False)
-        self._writer = Writer(
-            store,
-            self._passing,
-            self._listeners.tell,
-            tells_all=True,
-            events_kept=events_kept,
-            clock=clock,
-        )
-
-    @property
-    def head(self) -> int:
-        return self._listeners.head
-
-    @property
-    def health(self) -> Health | None:
-        return self._passing.health
-
-    def speaking(self, call_id: str) -> Speaking:
-        return self._passing.speaking(call_id)
-
-    async def start(self) -> None:
-        """Continue the log where it stands; calls that a crash left open are closed as interrupted."""
-        self._listeners.head = await self._writer.start()
-        await close_interrupted(self._store, self)
-
-    async def stop(self) -> None:
-        await self._writer.stop()
-        self._listeners.close()
-
-    async def close_interrupted(self) -> int:
-        """End every call that the store still holds as live; returns how many.
-
-        Its length becomes the latest media time known of it. Only right while no call runs: at start.
-        """
-        live = await asyncio.to_thread(self._store.calls.live)
-        ended = [
-            CallEnded(call_id=call_id, media_ms=media_ms, reason="interrupted") for call_id, media_ms in live
-        ]
-        if ended:
-            await self.append(ended)
-        return len(ended)
-
-    async def append(self, events: Sequence[OutletEvent]) -> list[Published]:
         return await self._writer.append(events)
 
     def subscribe(self, cursor: int | None) -> Subscription:
