@@ -142,7 +142,7 @@ class GatewayRunner(Runner[_Call]):
         super().__init__(audio=audio, most_calls=most_calls, vad=vad, endpointing=endpointing, clock=clock)
         self.name = name
         self._prompt, self._recognition, self._wall = prompt, recognition, wall
-        self._outbox: Outbox[Message] = Outbox(send, clock, _is_replaceable)
+        self._outbox: Outbox[Message] = Outbox(send, clock, _is_replaceable, to="broker")
         self._hearings = count()
 
     async def start(self) -> None:

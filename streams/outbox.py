@@ -33,6 +33,7 @@ class Outbox(Generic[T]):
         emit: stores and publishes events; raises when it cannot, and is then tried again.
         clock: seconds.
         is_replaceable: what the next of its kind replaces; by default speech edges and partial transcripts.
+        to: who takes them, for the log.
     """
 
     CROWDED = 5_000
@@ -43,9 +44,11 @@ class Outbox(Generic[T]):
         emit: Callable[[Sequence[T]], Awaitable[object]],
         clock: Callable[[], float],
         is_replaceable: Callable[[T], bool] | None = None,
+        to: str = "outlet",
     ) -> None:
         self._emit, self._clock = emit, clock
         self._is_replaceable = is_replaceable or _is_replaceable
+        self._to = to
         self._waiting: deque[tuple[T, float]] = deque()
         """Events and the clock at which they were posted."""
         self._posted = asyncio.Event()
@@ -81,7 +84,8 @@ class Outbox(Generic[T]):
                     await self._emit(events)
                 except Exception as error:
                     # The store may come back: nothing is lost meanwhile.
-                    log.error("outlet.failed", waiting=len(self._waiting), error=type(error).__name__)
+                    waiting, kind = len(self._waiting), type(error).__name__
+                    log.error("not_delivered", to=self._to, waiting=waiting, error=kind)
                     await asyncio.sleep(pause)
                     pause = min(5.0, pause * 2)
                     continue

@@ -85,7 +85,7 @@ class Worker:
     ) -> None:
         self._brokers, self._name, self._announce, self._wall = brokers, name, announce, wall
         self._sender = Sender(brokers, name)
-        self._outbox: Outbox[_Out] = Outbox(self._send, time.monotonic, lambda out: False)
+        self._outbox: Outbox[_Out] = Outbox(self._send, time.monotonic, lambda out: False, to="broker")
         self._stop = asyncio.Event()
         self._app: faust.App | None = None
         self._taken: dict[TP, int] = {}
