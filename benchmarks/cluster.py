@@ -282,12 +282,9 @@ def _cpu_s(pid: int) -> float:
 
 
 def _server_cpu_s(folder: Path) -> float:
-    """Of a server that ``scripts/`` started: every process whose command names its folder."""
-    return sum(
-        _cpu_s(process.pid)
-        for process in psutil.process_iter(["cmdline"])
-        if any(str(folder) in part for part in process.info["cmdline"] or ()) and process.pid != os.getpid()
-    )
+    """Of a server that ``scripts/`` started, and its children."""
+    state = folder / "service.json"
+    return _cpu_s(json.loads(state.read_text())["pid"]) if state.exists() else 0.0
 
 
 def _address(member: Member) -> Callable[[], str]:
