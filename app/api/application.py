@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
-from app.api import alerts, calls, events, floor, problems, recordings, rules, session, static
+from app.api import alerts, calls, events, floor, presence, problems, recordings, rules, session, static
 from app.api import health as machines
 from app.api.attempts import Attempts
 from app.api.described import describe
@@ -71,7 +71,7 @@ def application(
 
     problems.install(app)
     app.add_middleware(Guard)
-    for part in (session, floor, calls, alerts, recordings, rules, events, machines):
+    for part in (session, floor, calls, alerts, recordings, rules, events, presence, machines):
         app.include_router(part.router)
     for route in routes:
         if isinstance(route, APIRouter):

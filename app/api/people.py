@@ -6,16 +6,20 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import Annotated
 
+import msgspec
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 from app.api.problems import Problem
+from app.errors import LiveError
+from app.live import Live
 from app.store import Person, Store
-from dashboard.feed import NOT_ALLOWED, NOT_LOGGED_IN, MaySee, Refused
+from dashboard.feed import HEARTBEAT_S, NOT_ALLOWED, NOT_LOGGED_IN, MaySee, Refused
 
 COOKIE = "duting_session"
 
@@ -103,4 +107,16 @@ async def may_listen(socket: WebSocket) -> MaySee:
         raise Refused(NOT_LOGGED_IN)
     if person.role not in OVERSEERS:
         raise Refused(NOT_ALLOWED)
+    await _be_present(socket.app.state.live, person)
     return lambda _event: True
+
+
+PERSON = "person"
+"""The kind under which people who watch are present."""
+PRESENT_S = 3 * HEARTBEAT_S
+
+
+async def _be_present(live: Live, person: Person) -> None:
+    """Others see that this person watches; the feed asks with every heartbeat."""
+    with suppress(LiveError):  # who watches is worth less than that they see
+        await live.announce(PERSON, person.username, msgspec.json.encode(person), PRESENT_S)

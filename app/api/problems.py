@@ -50,6 +50,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "数据库暂不可用，请稍后再试。",
         "The database is away; try again soon.",
     ),
+    "presence_unavailable": (
+        503,
+        "各网关共享的实时状态暂不可用，请稍后再试。",
+        "What the gateways share is away; try again soon.",
+    ),
     "busy": (503, "服务器繁忙，请稍后再试。", "The server is busy; try again soon."),
 }
 

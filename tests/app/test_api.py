@@ -18,7 +18,7 @@ from app.recorder import file_stem
 from streams.events import Health, SpeechStarted
 from tests.app.store_support import PACK, House, alert, emotion, ended, house, marker, progress, said, started
 
-OPEN = {"/healthz", "/metrics", "/api/openapi.json"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/api/openapi.json"}
 """Open to all, or with a check of their own that a test below covers."""
 
 GUARDED = [
@@ -53,11 +53,12 @@ def code(response) -> str:
 
 def test_every_route_is_either_known_to_be_open_or_refuses_strangers_and_agents(at: House) -> None:
     described = at.client.get("/api/openapi.json").json()["paths"]
-    # The last two have tests of their own.
+    # The last three have tests of their own.
     assert set(described) - OPEN - {
         "/api/session",
         "/api/rules/reload",
         "/api/alerts/{alert_id}/owner",
+        "/api/presence",
     } == {path.replace("/c1", "/{call_id}") for path in GUARDED}
     for path in GUARDED:
         response = at.client.get(path)
