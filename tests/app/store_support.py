@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from starlette.testclient import TestClient
 
 from app.api.application import application
-from app.outlet import LocalOutlet
+from app.outlet import LocalOutlet, Outlet
 from app.rulebook import RuleBook
 from app.settings import Settings
 from app.store import Store
@@ -168,7 +168,7 @@ class House:
     """A running application with one account of every role, each named like the role."""
 
     def __init__(
-        self, client: TestClient, store: Store, outlet: LocalOutlet, settings: Settings, book: RuleBook
+        self, client: TestClient, store: Store, outlet: Outlet, settings: Settings, book: RuleBook
     ) -> None:
         self.client = client
         self.book = book
@@ -187,20 +187,24 @@ class House:
 
 @contextmanager
 def house(
-    folder: Path, book: RuleBook | None = None, url: str | None = None, **options: Any
+    folder: Path,
+    book: RuleBook | None = None,
+    url: str | None = None,
+    outlet: Callable[[Store], Outlet] = lambda store: LocalOutlet(store, events_kept=EVENTS_KEPT),
+    **options: Any,
 ) -> Iterator[House]:
     settings = Settings(data_dir=folder, _env_file=None)  # type: ignore[call-arg]
     store = open_store(url or sqlite(folder))
     for role in ("agent", "supervisor", "inspector", "administrator"):
-        store.users.add(role, PASSWORD, role.title(), role)
-    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+        store.users.ensure(role, PASSWORD, role.title(), role)
+    events = outlet(store)
     book = book or RuleBook(PACK)
     book.record = store.audit.record
-    app = application(settings, store, outlet, book, **options)
+    app = application(settings, store, events, book, **options)
     with TestClient(app, raise_server_exceptions=False) as client:
-        client.portal.call(outlet.start)  # type: ignore[union-attr]
+        client.portal.call(events.start)  # type: ignore[union-attr]
         try:
-            yield House(client, store, outlet, settings, book)
+            yield House(client, store, events, settings, book)
         finally:
-            client.portal.call(outlet.stop)  # type: ignore[union-attr]
+            client.portal.call(events.stop)  # type: ignore[union-attr]
             store.close()
