@@ -88,6 +88,8 @@ class Service:
     @asynccontextmanager
     async def running(self, _: FastAPI | None = None) -> AsyncIterator[None]:
         # Where nobody else hears calls, those that a crash cut off are closed as interrupted.
+        if isinstance(self.live, RedisLive):
+            await self.live.check()
         await self.outlet.start()
         if self.gateway is not None and isinstance(self.runner, GatewayRunner):
             await self.gateway.start(self.runner)

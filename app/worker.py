@@ -59,6 +59,7 @@ async def run(
     listener = listening_socket(settings.host, settings.worker_port, "DUTING_WORKER_PORT")
     partitions = await prepare(settings)
     live = RedisLive(settings.redis_url)
+    await live.check()
     name = f"{kind}-{secrets.token_hex(4)}"
 
     async def announce(state: WorkerState) -> None:
