@@ -26,10 +26,12 @@ from app.models import Progress
 from app.redis_live import RedisLive
 from app.settings import Settings
 from detectors.privacy import redact
+from streams.following_worker import FollowingWorker
 from streams.gateway import WorkerState
 from streams.kafka import BrokerError
+from streams.reading_worker import ReadingWorker
 from streams.transcribe import Transcriber
-from streams.workers import FollowingWorker, ReadingWorker, Worker
+from streams.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +59,7 @@ async def run(
             "DUTING_DATABASE_URL (postgresql://…); one machine alone needs only `duting serve`"
         )
     listener = listening_socket(settings.host, settings.worker_port, "DUTING_WORKER_PORT")
-    partitions = await prepare(settings)
+    await prepare(settings)
     live = RedisLive(settings.redis_url)
     await live.check()
     name = f"{kind}-{secrets.token_hex(4)}"
@@ -72,7 +74,7 @@ async def run(
         worker = reading(transcriber or await asyncio.to_thread(model, settings, progress), **given)
     else:
         book = rule_book(settings)
-        worker = FollowingWorker(book.panel, redact, partitions, **given)
+        worker = FollowingWorker(book.panel, redact, **given)
         watching = asyncio.create_task(book.watch(settings.rules_poll_s), name="rules")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

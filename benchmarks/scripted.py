@@ -25,9 +25,9 @@ from benchmarks.cluster_calls import load, sound
 from streams.events import SAMPLE_RATE
 from streams.gateway import WorkerState
 from streams.local import LocalRunner
+from streams.reading_worker import ReadingWorker
 from streams.testing import ScriptedTranscriber
 from streams.transcribe import Request
-from streams.workers import ReadingWorker
 
 
 class Script:

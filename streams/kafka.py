@@ -1,4 +1,4 @@
-"""Kafka's edges: the topics, what goes into them, what a gateway takes out of them. Workers: ``workers``."""
+"""Kafka's edges: the topics, what goes into them, what a gateway takes out of them. Workers: ``worker``."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ DEAD = Counter("duting_dead_letters_total", "Messages that could not be read", [
 SENT = Counter("duting_broker_bytes_total", "Bytes sent to the broker", ["topic"])
 
 DEAD_LETTERS: Final = "dead-letters"
-CALLS_CHANGELOG: Final = "duting-detect-calls-changelog"
-"""What detection keeps of calls in progress; the name follows from Faust's rules."""
+CALLS_CHANGELOG: Final = "calls"
+"""What detection writes down of calls in progress: see ``states``."""
 LARGEST_MESSAGE: Final = 4 * 1024 * 1024
 """Bytes. A minute of speech is under 2 MiB."""
 HOUR_MS: Final = 3_600_000
@@ -130,6 +130,10 @@ async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, 
 # ── in ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+_Raw = tuple[str, "str | bytes | None", "bytes | None", Any, "int | None"]
+"""Topic, key, value, headers, and partition if not by key."""
+
+
 class Sender:
     """Gives messages to the broker; ``send`` returns once all of them are kept there.
 
@@ -174,23 +178,33 @@ class Sender:
 
     async def send(self, messages: Sequence[Message]) -> None:
         """Raises ``KafkaError`` when they are not kept; sending them again makes copies, and no harm."""
-        await self._send([(m.topic.name, m.value.call_id, m.topic.encode(m.value), ()) for m in messages])
+        await self._send(
+            [(m.topic.name, m.value.call_id, m.topic.encode(m.value), (), None) for m in messages]
+        )
 
     async def bury(self, topic: str, key: bytes | None, value: bytes | None, why: str, place: str) -> None:
         """Keep a message that cannot be read, with where it came from."""
         headers = (("topic", topic.encode()), ("place", place.encode()), ("why", why.encode()))
-        await self._send([(DEAD_LETTERS, key, value, headers)])
+        await self._send([(DEAD_LETTERS, key, value, headers, None)])
 
-    async def _send(self, messages: Sequence[tuple[str, str | bytes | None, bytes | None, Any]]) -> None:
+    async def keep(self, topic: str, states: Sequence[tuple[int, str, bytes | None]]) -> None:
+        """Write states (partition, key, value) into a compacted topic; ``None`` deletes."""
+        await self._send([(topic, key, value, (), partition) for partition, key, value in states])
+
+    async def _send(self, messages: Sequence[_Raw]) -> None:
         if self._producer is None:
             await self.start()
             assert self._producer is not None
         kept = []
         try:
-            for topic, key, value, headers in messages:
+            for topic, key, value, headers, partition in messages:
                 raw = key.encode() if isinstance(key, str) else key
                 SENT.labels(topic).inc(len(value or b""))
-                kept.append(await self._producer.send(topic, value, key=raw, headers=list(headers)))
+                kept.append(
+                    await self._producer.send(
+                        topic, value, key=raw, partition=partition, headers=list(headers)
+                    )
+                )
         finally:
             outcomes = await asyncio.gather(*kept, return_exceptions=True)
         for outcome in outcomes:

@@ -12,9 +12,10 @@ from faust.types import TP
 
 from streams import wire
 from streams.events import CallEnded, CallInfo, CallStarted
+from streams.following_worker import FollowingWorker
 from streams.gateway import WorkerState
+from streams.reading_worker import ReadingWorker
 from streams.testing import ScriptedTranscriber
-from streams.workers import FollowingWorker, ReadingWorker
 
 
 class App:
@@ -41,7 +42,7 @@ class App:
 
 class Sender:
     def __init__(self):
-        self.sent, self.buried, self.fails = [], [], 0
+        self.sent, self.buried, self.fails, self.full = [], [], 0, False
 
     async def start(self):
         pass
@@ -54,6 +55,10 @@ class Sender:
             self.fails -= 1
             raise KafkaError("no")
         self.sent += [m.value for m in messages]
+
+    async def keep(self, topic, states):
+        if self.full:
+            raise OSError("no room")
 
     async def bury(self, topic, key, value, why, place):
         if self.fails:
@@ -94,9 +99,11 @@ async def announce(state):
 
 def following(apps=()):
     worker = FollowingWorker(
-        lambda info: Deaf(), lambda text: text, 6, brokers=["b:1"], name="w", announce=announce
+        lambda info: Deaf(), lambda text: text, brokers=["b:1"], name="w", announce=announce
     )
-    worker._sender, worker._table = Sender(), {}
+    worker._sender = worker.states._sender = Sender()
+    worker.states._states = {0: {}}
+    worker._loaded.set()
     waiting = list(apps)
     worker._application = lambda: waiting.pop(0)
     return worker
@@ -126,7 +133,7 @@ async def test_a_message_is_acknowledged_when_its_call_is_written_down_and_what_
     await worker._keep()
     assert event.acked == 1
     assert [type(value) for value in worker._sender.sent] == [CallStarted]
-    assert b"c" in worker._table
+    assert worker.states.get("c") is not None
     task.cancel()
 
 
@@ -150,15 +157,11 @@ async def test_a_call_that_cannot_be_written_down_is_written_next_time():
     event = Event(wire.SIGNALS, STARTED)
     await worker._message(wire.SIGNALS, event)
 
-    class Full(dict):
-        def __setitem__(self, key, value):
-            raise OSError("no room")
-
-    worker._table = Full()
+    worker._sender.full = True
     with pytest.raises(OSError, match="no room"):
         await worker._keep()
     assert event.acked == 0
-    worker._table = {}
+    worker._sender.full = False
     await worker._keep()
     assert event.acked == 1
     task.cancel()
@@ -172,7 +175,7 @@ async def test_a_call_that_is_over_leaves_the_table():
     ended = signal(1, CallEnded(call_id="c", media_ms=10))
     await worker._message(wire.SIGNALS, Event(wire.SIGNALS, ended, 1))
     await worker._keep()
-    assert worker._table == {}
+    assert worker.states.get("c") is None
     task.cancel()
 
 
@@ -182,7 +185,7 @@ async def test_whoever_takes_over_finds_the_call_as_it_was_written_down():
     await first._message(wire.SIGNALS, Event(wire.SIGNALS, STARTED))
     await first._keep()
     second = following()
-    second._table = first._table
+    second.states._states = first.states._states
     again, new = Event(wire.SIGNALS, STARTED), Event(wire.SIGNALS, signal(1), 1)
     await second._message(wire.SIGNALS, again)
     await second._message(wire.SIGNALS, new)
@@ -197,9 +200,10 @@ async def test_partitions_that_go_are_written_down_first_and_forgotten():
     task = await delivering(worker)
     await worker._message(wire.SIGNALS, Event(wire.SIGNALS, STARTED))
     await worker._on_revoked(app, {TP("signals", 0)})
-    assert b"c" in worker._table
     assert "c" not in worker.following
     assert worker._unacked == {}
+    assert worker.states.partitions == set()
+    assert worker.readiness() is not None
     task.cancel()
 
 
@@ -245,7 +249,10 @@ async def test_a_consumer_that_does_not_advance_while_messages_wait_is_replaced(
     assert worker._trouble(app) == "stuck"
     app.rebalancing = True
     assert worker._trouble(app) is None, "while partitions move nothing advances"
+    worker._settled_s -= worker.REBALANCE_S + 1
+    assert worker._trouble(app) == "rebalance"
     app.rebalancing, app.highwater = False, 5
+    assert worker._trouble(app) is None
     worker._moved_s -= worker.STUCK_S + 1
     assert worker._trouble(app) is None, "nothing waits"
 
