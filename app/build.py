@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from app import models
 from app.api.application import application
-from app.cluster import Gateway, Membership
+from app.cluster import Gateway, Membership, prepare
 from app.errors import PackRefused
 from app.head import OnnxHead
 from app.ingest import twilio
@@ -88,8 +88,6 @@ class Service:
     @asynccontextmanager
     async def running(self, _: FastAPI | None = None) -> AsyncIterator[None]:
         # Where nobody else hears calls, those that a crash cut off are closed as interrupted.
-        if isinstance(self.live, RedisLive):
-            await self.live.check()
         await self.outlet.start()
         if self.gateway is not None and isinstance(self.runner, GatewayRunner):
             await self.gateway.start(self.runner)
@@ -127,6 +125,9 @@ def build(
     Raises ``DutingError`` with what was expected, what came and what to do.
     """
     book = rule_book(settings)
+    if settings.redis_url is not None:
+        # Said before the model is loaded and before the port answers.
+        asyncio.run(reachable(settings))
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
     outlet, live = shared(settings, store)
@@ -168,10 +169,22 @@ def build(
             most_calls=settings.max_calls,
         )
         publisher = Publisher(settings.brokers, name, emit, sender)
-        gateway = Gateway(settings, sender, publisher, membership)
+        gateway = Gateway(sender, publisher, membership)
     book.record = store.audit.record
     book.on_loaded = lambda: emit([runner.health()])
     return Service(settings, store, outlet, runner, audio, book, live, gateway)
+
+
+async def reachable(settings: Settings) -> None:
+    """Redis and Kafka are there, and the topics are in order; else ``LiveError`` or ``ClusterError``."""
+    assert settings.redis_url is not None
+    live = RedisLive(settings.redis_url)
+    try:
+        await live.check()
+    finally:
+        await live.aclose()
+    if settings.kafka_url is not None:
+        await prepare(settings)
 
 
 def shared(settings: Settings, store: Store) -> tuple[Outlet, Live]:

@@ -160,8 +160,8 @@ def replay(
 
     with tempfile.TemporaryDirectory(prefix="duting-replay-") as folder:
         settings = settings_.load(data_dir=Path(folder), keep_audio=False)
-        # The temporary folder holds everything: a configured database is not for replays.
-        settings = settings.model_copy(update={"database_url": None})
+        # The temporary folder holds everything: a configured database, or cluster, is not for replays.
+        settings = settings.model_copy(update={"database_url": None, "redis_url": None, "kafka_url": None})
         service = build(settings, _progress(), on_published=show)
         with _bar("replay", recording.seconds) as advance:
             asyncio.run(run(service, recording, advance))

@@ -134,16 +134,12 @@ class Membership:
 class Gateway:
     """What runs beside a gateway's runner: the edges of the broker, the membership."""
 
-    def __init__(
-        self, settings: Settings, sender: Sender, publisher: Publisher, membership: Membership
-    ) -> None:
-        self._settings, self._sender = settings, sender
-        self._publisher, self.membership = publisher, membership
+    def __init__(self, sender: Sender, publisher: Publisher, membership: Membership) -> None:
+        self._sender, self._publisher, self.membership = sender, publisher, membership
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, runner: GatewayRunner) -> None:
-        """Raises ``ClusterError`` where the broker cannot be reached, or its topics are not in order."""
-        await prepare(self._settings)
+        """Raises ``ClusterError`` where the broker cannot be reached."""
         try:
             await self._sender.start()
         except BrokerError as error:

@@ -122,7 +122,9 @@ def server(environment: dict[str, str] | None = None, log: Path | None = None) -
     is removed.
     """
     with tempfile.TemporaryDirectory(prefix="duting-bench-") as folder:
-        settings = settings_.load(data_dir=Path(folder)).model_copy(update={"database_url": None})
+        settings = settings_.load(data_dir=Path(folder)).model_copy(
+            update={"database_url": None, "redis_url": None, "kafka_url": None}
+        )
         account = run.accounts()[0]
         store = Store.open(settings.database)
         store.users.ensure(account.username, account.password, account.name, account.role)
@@ -130,6 +132,8 @@ def server(environment: dict[str, str] | None = None, log: Path | None = None) -
         given = {
             "DUTING_DATA_DIR": folder,
             "DUTING_DATABASE_URL": "",
+            "DUTING_REDIS_URL": "",
+            "DUTING_KAFKA_URL": "",
             "DUTING_HOST": "127.0.0.1",
             "DUTING_PORT": "0",
             "DUTING_INGEST_TOKEN": settings.token(),

@@ -45,6 +45,8 @@ def server(model_folder, tmp_path_factory):
         "DUTING_INGEST_TOKEN": TOKEN,
         "DUTING_PORT": "0",
         "DUTING_DATABASE_URL": "",
+        "DUTING_REDIS_URL": "",
+        "DUTING_KAFKA_URL": "",
     }
     with run.Server(environment, folder / "server.log") as started:
         started.wait()
