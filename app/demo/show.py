@@ -54,8 +54,6 @@ def demo(
         "DUTING_DATABASE_URL": "",
         "DUTING_REDIS_URL": "",
         "DUTING_KAFKA_URL": "",
-        "DUTING_REDIS_URL": "",
-        "DUTING_KAFKA_URL": "",
         "DUTING_PORT": str(port),
         "DUTING_HOST": "127.0.0.1",
         "DUTING_INGEST_TOKEN": settings.token(),
