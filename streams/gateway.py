@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from streams import wire
 from streams.degrade import STEPS, Step
-from streams.events import CallEnded, CallEvent, CallInfo, CallStarted, Health, Utterance
+from streams.events import CallEnded, CallEvent, CallInfo, CallStarted, Channel, Health, Utterance
 from streams.headroom import Headroom
 from streams.heard import HeardCall
 from streams.listen import Endpointing
@@ -105,6 +105,8 @@ class _Call(Open):
     """Of the next signal."""
     woken_ms: int = 0
     signalled_s: float = 0.0
+    sent: dict[Channel, tuple[int, int]] = field(default_factory=dict)
+    """Of the utterance being said on a channel: its start, and how many of its samples have been sent."""
 
 
 class GatewayRunner(Runner[_Call]):
@@ -214,10 +216,18 @@ class GatewayRunner(Runner[_Call]):
         self._signal(call, event)
 
     def _submit(self, call: _Call, utterance: Utterance) -> None:
+        skipped = 0
         if utterance.final:
+            # Whole: whoever reads it may not have had its beginnings.
             self._signal(call, voice(utterance))
+            call.sent.pop(utterance.channel, None)
+        else:
+            start_ms, sent = call.sent.get(utterance.channel, (-1, 0))
+            skipped = sent if start_ms == utterance.start_ms else 0
+            call.sent[utterance.channel] = (utterance.start_ms, len(utterance.pcm) // 2)
         speech = wire.speech(
             utterance,
+            skipped,
             source=call.name,
             seq=call.seq - 1,
             prompt=call.prompt,

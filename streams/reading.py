@@ -81,6 +81,9 @@ class Reader:
         """In the model, by utterance."""
         self._partials: OrderedDict[str, tuple[wire.Speech, int]] = OrderedDict()
         """The newest beginning of utterances still being said, without audio; at most one a channel lives."""
+        self._beginnings: dict[tuple[str, str], tuple[int, bytes]] = {}
+        """By call and channel: where the utterance being said began, and its audio so far. Goes with its
+        final, or when the call falls silent."""
         self._answered: OrderedDict[str, wire.Read] = OrderedDict()
         self._held: OrderedDict[str, tuple[Utterance, str]] = OrderedDict()
         self._held_bytes = 0
@@ -96,10 +99,13 @@ class Reader:
 
     def speech(self, speech: wire.Speech, offset: int, done: Done) -> None:
         """Read an utterance. Raises ``WireError`` where its audio is broken."""
-        utterance = wire.utterance(speech)
+        utterance = self._whole(speech)
+        self._last[speech.call_id] = self._clock()
+        if utterance is None:
+            done()
+            return
         name = utterance.utterance_id
         light = replace(speech, packed=b"")
-        self._last[speech.call_id] = self._clock()
         prompt = self.recogniser.prompt(speech.prompt)
         if not speech.final:
             # A beginning is worth nothing once more of it has come: it is not read again after a crash.
@@ -118,6 +124,20 @@ class Reader:
             self._finals[name] = _Final(light, offset, [done])
             self._hold(utterance, speech.prompt)
             self.recogniser.submit(utterance, prompt, live=speech.live)
+
+    def _whole(self, speech: wire.Speech) -> Utterance | None:
+        """The utterance, or its beginning, with what earlier messages brought of it; ``None`` where these did
+        not come here: then there is no partial, and the final brings all."""
+        channel = (speech.call_id, speech.channel)
+        if speech.final:
+            self._beginnings.pop(channel, None)
+            return wire.utterance(speech)
+        start_ms, before = self._beginnings.pop(channel, (-1, b""))
+        if speech.skipped and (start_ms != speech.start_ms or len(before) < 2 * speech.skipped):
+            return None
+        utterance = wire.utterance(speech, before[: 2 * speech.skipped])
+        self._beginnings[channel] = (speech.start_ms, utterance.pcm)
+        return utterance
 
     async def search(self, search: wire.Search, done: Done) -> None:
         """Find when the words of a final were said."""
@@ -146,6 +166,8 @@ class Reader:
             self.recogniser.forget(call_id)
             for name in [name for name, (s, _) in self._partials.items() if s.call_id == call_id]:
                 del self._partials[name]
+            for channel in [channel for channel in self._beginnings if channel[0] == call_id]:
+                del self._beginnings[channel]
 
     # ── out ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -77,6 +77,8 @@ class Speech(Struct, frozen=True, kw_only=True, tag=True):
     endpoint: Endpoint
     packed: bytes
     """Its audio, see ``pack``."""
+    skipped: int = 0
+    """Samples at its start that are not in ``packed``: an earlier beginning brought them. 0 in a final."""
     source: str
     """The gateway that hears the call."""
     seq: int
@@ -266,8 +268,9 @@ def unpack(packed: bytes) -> bytes:
     raise WireError("speech", "poisoned", "packed audio", broken)
 
 
-def speech(utterance: Utterance, **more: Any) -> Speech:
-    """An utterance as it travels; ``more``: the fields of ``Speech`` that an ``Utterance`` does not have."""
+def speech(utterance: Utterance, skipped: int = 0, **more: Any) -> Speech:
+    """An utterance as it travels, without its first ``skipped`` samples; ``more``: the fields of ``Speech``
+    that an ``Utterance`` does not have."""
     return Speech(
         call_id=utterance.call_id,
         channel=utterance.channel,
@@ -275,19 +278,23 @@ def speech(utterance: Utterance, **more: Any) -> Speech:
         end_ms=utterance.end_ms,
         final=utterance.final,
         endpoint=utterance.endpoint,
-        packed=pack(utterance.pcm),
+        packed=pack(utterance.pcm[2 * skipped :]),
+        skipped=skipped,
         **more,
     )
 
 
-def utterance(message: Speech) -> Utterance:
-    """The utterance that ``message`` carries. Raises ``WireError`` where it carries none."""
+def utterance(message: Speech, before: bytes = b"") -> Utterance:
+    """The utterance that ``message`` carries, ``before`` being the samples that it leaves out.
+
+    Raises ``WireError`` where its audio is broken.
+    """
     return Utterance(
         call_id=message.call_id,
         channel=message.channel,
         start_ms=message.start_ms,
         end_ms=message.end_ms,
-        pcm=unpack(message.packed),
+        pcm=before + unpack(message.packed),
         final=message.final,
         endpoint=message.endpoint,
     )

@@ -71,6 +71,20 @@ async def test_signals_are_numbered_and_speech_names_the_signal_before_it():
     assert wire.utterance(final).utterance_id == voice.event.utterance_id
 
 
+async def test_beginnings_travel_once_and_the_final_whole():
+    broker = Broker()
+    await heard(broker, np.concatenate([silence(300), tone(3_000), silence(300), tone(2_000), silence(900)]))
+    sent = broker.speech()
+    beginnings, finals = [s for s in sent if not s.final], [s for s in sent if s.final]
+    assert len(beginnings) > 2
+    assert len(finals) == 1
+    assert finals[0].skipped == 0
+    at = 0
+    for message in beginnings:
+        assert message.skipped == at
+        at += len(wire.unpack(message.packed)) // 2
+
+
 async def test_timers_are_to_be_served_before_an_event_up_to_where_one_process_had_served_them():
     broker = Broker()
     await heard(broker, np.concatenate([silence(3_000), tone(800), silence(900)]), paced=False)

@@ -88,6 +88,46 @@ async def test_a_beginning_is_done_at_once():
     assert not rig.answers[0].transcript.final
 
 
+def beginning(ms, skipped_ms=0, start_ms=0):
+    utterance = Utterance(
+        call_id="c",
+        channel="agent",
+        start_ms=start_ms,
+        end_ms=start_ms + ms,
+        pcm=tone(ms).astype("<i2").tobytes(),
+        final=False,
+        endpoint="breath",
+    )
+    return wire.speech(utterance, 16 * skipped_ms, source="g", seq=7, cut_at=1.0)
+
+
+async def test_a_beginning_is_put_behind_what_came_of_it_before():
+    lengths = []
+    rig = Rig(ScriptedTranscriber(lambda request: lengths.append(len(request.pcm)) or "您好"))
+    rig.take(beginning(800), 1)
+    await rig.until(1)
+    rig.take(beginning(1_900, skipped_ms=800), 2)
+    await rig.until(2)
+    assert lengths == [2 * 16 * 800, 2 * 16 * 1_900]
+    assert rig.done == [1, 2]
+    rig.take(speech(ms=2_500), 3)
+    await rig.until(3)
+    assert not rig.reader._beginnings
+
+
+@pytest.mark.parametrize("before", [None, beginning(500), beginning(900, start_ms=70)])
+async def test_a_beginning_whose_beginning_went_elsewhere_is_left_to_its_final(before):
+    rig = Rig()
+    if before is not None:
+        rig.take(before, 1)
+        await rig.until(1)
+    rig.take(beginning(1_900, skipped_ms=800), 2)
+    assert rig.done[-1] == 2
+    rig.take(speech(ms=2_500), 3)
+    await rig.until(1 if before is None else 2)
+    assert rig.answers[-1].transcript.final
+
+
 async def test_broken_audio_says_so():
     rig = Rig()
     broken = wire.Speech(

@@ -175,6 +175,21 @@ def test_an_utterance_travels_as_it_was_cut():
     assert (message.prompt, message.cut_at) == ("银行", 1.5)
 
 
+def test_a_beginning_travels_without_what_was_sent_before():
+    cut = Utterance(
+        call_id="c",
+        channel="agent",
+        start_ms=0,
+        end_ms=1_000,
+        pcm=tone(1_000).astype("<i2").tobytes(),
+        final=False,
+        endpoint="breath",
+    )
+    message = wire.speech(cut, 12_000, source="g", seq=3)
+    assert len(wire.unpack(message.packed)) == 2 * 4_000
+    assert wire.utterance(message, cut.pcm[:24_000]) == cut
+
+
 @given(st.binary(max_size=100))
 def test_broken_audio_is_a_wire_error(packed):
     error = error_of(lambda: wire.unpack(packed))
