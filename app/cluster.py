@@ -122,7 +122,7 @@ class Membership:
     def _signal(self, ended: CallEnded, name: str) -> wire.Signal:
         return wire.Signal(
             call_id=ended.call_id,
-            source=f"{name}:sweep",
+            source=f"{name}{wire.SWEEP}",
             seq=0,
             heard_ms=ended.media_ms,
             woken_ms=ended.media_ms,

@@ -87,8 +87,12 @@ class Following:
         restore: what was kept of a call (``snapshot``) by whoever followed it before; ``None`` if nothing.
     """
 
-    MOST_EARLY = 1_000
-    """Readings of calls that are not known (yet); beyond it the oldest go: their signals are lost."""
+    MOST_EARLY = 5_000
+    """Readings of calls that are not known yet; beyond it no more are to be handed in (``is_crowded``)."""
+    EARLY_S = 120.0
+    """So long a reading waits for its call; then it is one that came once more after the call's end."""
+    HEARD_LATELY_S = 20.0
+    """Nobody but its gateway ends a call that was heard of so lately."""
     OVER_KEPT = 10_000
     """Calls that have ended are remembered, so that what comes late does not open them again."""
     SILENT_S = 35.0
@@ -111,7 +115,8 @@ class Following:
     ) -> None:
         self._detector, self._wall, self._restore = detector, wall, restore
         self._calls: dict[str, _Call] = {}
-        self._early: OrderedDict[tuple[str, str, bool, int], wire.Read] = OrderedDict()
+        self._early: dict[str, list[tuple[float, wire.Read]]] = {}
+        """By call that is not known yet: readings, with the wall clock at which they came."""
         self._over: OrderedDict[str, None] = OrderedDict()
         self._out: list[Message] = []
         self._teller = Teller(redact, self._post, wall)
@@ -121,6 +126,15 @@ class Following:
 
     def __contains__(self, call_id: str) -> bool:
         return call_id in self._calls
+
+    def awaits(self, call_id: str) -> bool:
+        """Whether readings of a call are held of which no signal has come: nothing else keeps them."""
+        return call_id in self._early
+
+    @property
+    def is_crowded(self) -> bool:
+        """Readings have run ahead of signals so far that no more should be handed in."""
+        return sum(map(len, self._early.values())) >= self.MOST_EARLY
 
     def take(self) -> list[Message]:
         """What is to be sent, in order, since the last time."""
@@ -156,6 +170,8 @@ class Following:
             return signal.seq > kept.seq
         if signal.source in kept.past:
             return False
+        if signal.source.endswith(wire.SWEEP) and self._wall() - kept.at < self.HEARD_LATELY_S:
+            return False
         kept.past = [*kept.past[-7:], kept.source]
         kept.source, kept.seq, kept.resumed_ms = signal.source, -1, kept.heard_ms
         kept.ended = None
@@ -178,8 +194,7 @@ class Following:
         self._calls[info.call_id] = call
         self._post([CallStarted(call=info)])
         self._tell(call, followed.begin())
-        for key in [key for key in self._early if key[0] == info.call_id]:
-            call.kept.early.append(self._early.pop(key))
+        call.kept.early += [read for _, read in self._early.pop(info.call_id, [])]
         return call
 
     def _notice(self, call: _Call, signal: wire.Signal) -> None:
@@ -214,10 +229,7 @@ class Following:
             if read.call_id in self._over:
                 COPIES.labels("transcripts").inc()
                 return
-            if len(self._early) >= self.MOST_EARLY:
-                self._early.popitem(last=False)
-            key = (read.call_id, read.transcript.utterance_id, read.transcript.final, read.offset)
-            self._early[key] = read
+            self._early.setdefault(read.call_id, []).append((self._wall(), read))
             return
         call.kept.early.append(read)
         self._take_early(call)
@@ -270,6 +282,8 @@ class Following:
     def tick(self) -> None:
         """Serve timers of calls of which nothing comes, end those whose words do not come."""
         now = self._wall()
+        for call_id in [c for c, early in self._early.items() if now - early[0][0] > self.EARLY_S]:
+            COPIES.labels("transcripts").inc(len(self._early.pop(call_id)))
         for call in list(self._calls.values()):
             kept = call.kept
             if kept.ended is not None:

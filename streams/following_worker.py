@@ -97,6 +97,9 @@ class FollowingWorker(Worker):
 
     async def _take(self, value: Any, event: Any) -> None:
         await self._loaded.wait()
+        while isinstance(value, wire.Read) and self.following.is_crowded:
+            # Until their signals come, or it is known that none will.
+            await asyncio.sleep(0.05)
         partition = event.message.partition
         if partition not in self.states.partitions:
             return  # it waited while its partition went: whoever has that now gets it too
@@ -137,6 +140,8 @@ class FollowingWorker(Worker):
             kept: list[tuple[int, str, bytes | None]] = []
             done = False
             try:
+                for call_id in [call_id for call_id in unacked if self.following.awaits(call_id)]:
+                    self._unacked[call_id] = unacked.pop(call_id)
                 for number, (call_id, (partition, _)) in enumerate(unacked.items(), start=1):
                     kept.append((partition, call_id, self.following.snapshot(call_id)))
                     if number % self.SLICE == 0:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
+import structlog
 from msgspec import Struct
 
 from streams import wire
@@ -28,6 +29,8 @@ from streams.outbox import Outbox
 from streams.runner import FrameSink, Noticed, Open, Runner, Source
 from streams.vad import SileroVad, Vad
 from streams.voice import voice
+
+log = structlog.get_logger(__name__)
 
 
 class Message(NamedTuple):
@@ -126,6 +129,7 @@ class GatewayRunner(Runner[_Call]):
     HEARTBEAT_S = 0.25
     """A call that comes at the pace of speech tells at least so often how far it is."""
     UNPACED_MESSAGES = 500
+    FLUSH_S = 20.0
 
     def __init__(
         self,
@@ -157,8 +161,11 @@ class GatewayRunner(Runner[_Call]):
         await super().stop()
 
     async def flush(self) -> None:
-        """Wait until the broker has everything that was heard so far."""
-        await self._outbox.flush()
+        """Wait until the broker has everything that was heard so far, ``FLUSH_S`` at most."""
+        try:
+            await asyncio.wait_for(self._outbox.flush(), self.FLUSH_S)
+        except TimeoutError:
+            log.error("heard.not_told", waiting=len(self._outbox))
 
     async def ready(self) -> None:
         if len(self._outbox) > self.UNPACED_MESSAGES:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import CommitFailedError, KafkaError, TopicAlreadyExistsError, for_code
 from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
@@ -259,8 +260,8 @@ class Publisher:
             group_id=self.GROUP,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
+            session_timeout_ms=6_000,
+            heartbeat_interval_ms=1_500,
             max_poll_interval_ms=120_000,
             max_partition_fetch_bytes=LARGEST_MESSAGE,
             fetch_max_wait_ms=50,
@@ -279,7 +280,8 @@ class Publisher:
                 if events:
                     await self._store(events)
                 if batches:
-                    await consumer.commit()
+                    with suppress(CommitFailedError):  # they moved meanwhile: they are known where they went
+                        await consumer.commit()
                     done |= {tp: records[-1].offset + 1 for tp, records in batches.items()}
                 for topic in self._topics:
                     LAG.labels(topic, self.GROUP).set(_lag(consumer, topic, done))

@@ -46,6 +46,9 @@ MAGIC: Final = b"dt"
 LONGEST_UTTERANCE_S: Final = 60
 """What is longer when unpacked is refused: a few bytes of zlib can claim gigabytes."""
 
+SWEEP: Final = ":sweep"
+"""Ends the name of a source that has not heard the call: it only ends what nobody hears any more."""
+
 Endpoint = Literal["pause", "soft", "hard", "end", "breath", "partial"]
 
 T = TypeVar("T")

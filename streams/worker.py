@@ -24,7 +24,7 @@ from prometheus_client import Counter, Gauge
 
 from streams import wire
 from streams.gateway import Message, WorkerState
-from streams.kafka import DEAD, LAG, Sender
+from streams.kafka import DEAD, LAG, BrokerError, Sender
 from streams.outbox import Outbox
 from streams.reading import Done
 
@@ -61,6 +61,7 @@ class Worker:
     GROUP = ""
     TOPICS: tuple[wire.Topic[Any], ...] = ()
     ANNOUNCE_S = 0.5
+    MEASURE_S = 2.0
     STUCK_S = 30.0
     """Messages wait and none was taken for so long: the consumer is replaced."""
     REBALANCE_S = 20.0
@@ -84,7 +85,10 @@ class Worker:
         self._stop = asyncio.Event()
         self._app: faust.App | None = None
         self._taken: dict[TP, int] = {}
-        """Offset behind the last message taken, by partition."""
+        """Offset behind the last message taken, by partition; before the first, where it is to begin."""
+        self._ends: dict[TP, int] = {}
+        """Where each partition ended when that was measured last."""
+        self._measured_s = 0.0
         self._moved_s = time.monotonic()
         """Clock at which the last message was taken, or none waited."""
         self._settled_s = time.monotonic()
@@ -124,7 +128,7 @@ class Worker:
 
     async def _serve(self) -> str | None:
         """One Faust application, until it is to stop; else why it is to be replaced."""
-        self._taken, self._started = {}, False
+        self._taken, self._ends, self._started = {}, {}, False
         app = self._app = self._application()
         self._moved_s = self._settled_s = time.monotonic()
         reason: str | None = None
@@ -134,6 +138,7 @@ class Worker:
             while not self._stop.is_set() and reason is None:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), 0.5)
+                await self._measure(app)
                 reason = self._trouble(app)
             if self._stop.is_set():
                 await self._drain()
@@ -145,13 +150,38 @@ class Worker:
         finally:
             READY.set(0)
             self._started = False
-            try:
-                await asyncio.wait_for(app.stop(), self.STOP_S)
-            except (Exception, asyncio.CancelledError) as error:
-                log.error("worker.not_stopped", error=type(error).__name__)
-                if isinstance(error, asyncio.CancelledError) and not self._stop.is_set():
-                    raise
+            stopped = await self._end(app)
+        if not stopped and not self._stop.is_set():
+            raise BrokerError(
+                "a consumer that stood still could not be stopped; the process ends, to be started anew",
+                retryable=True,
+            )
         return None if self._stop.is_set() else reason
+
+    async def _end(self, app: faust.App) -> bool:
+        try:
+            await asyncio.wait_for(app.stop(), self.STOP_S)
+        except Exception as error:
+            log.error("worker.not_stopped", error=type(error).__name__)
+            return False
+        return True
+
+    async def _measure(self, app: faust.App) -> None:
+        """Ask every ``MEASURE_S`` where the partitions end, and where this worker began to take from them."""
+        now = time.monotonic()
+        if now - self._measured_s < self.MEASURE_S or app.rebalancing:
+            return
+        self._measured_s = now
+        try:
+            async with asyncio.timeout(self.MEASURE_S):
+                ends = await app.consumer.highwaters(*self.assigned)
+        except Exception as error:
+            log.warning("worker.not_measured", error=type(error).__name__)
+            return
+        committed = getattr(app.consumer, "_committed_offset", {})
+        for tp in ends:
+            self._taken.setdefault(tp, committed.get(tp) or 0)
+        self._ends = dict(ends)
 
     def _trouble(self, app: faust.App) -> str | None:
         if app.crashed or app.should_stop:
@@ -179,8 +209,8 @@ class Worker:
             value_serializer="raw",
             consumer_auto_offset_reset="earliest",
             broker_client_id=self._name,
-            broker_session_timeout=10.0,
-            broker_heartbeat_interval=2.0,
+            broker_session_timeout=6.0,
+            broker_heartbeat_interval=1.5,
             broker_rebalance_timeout=30.0,
             broker_request_timeout=25.0,
             broker_commit_interval=1.0,
@@ -266,7 +296,7 @@ class Worker:
 
     async def _on_assigned(self, app: Any, *_args: Any, **_: Any) -> None:
         REBALANCES.inc()
-        self._taken = {}
+        self._taken, self._ends, self._measured_s = {}, {}, 0.0
 
     def _serve_timers(self) -> None:
         pass
@@ -285,11 +315,8 @@ class Worker:
     def lag(self) -> int:
         """Messages that wait for it."""
         lags = dict.fromkeys((topic.name for topic in self.TOPICS), 0)
-        app = self._app
-        for tp in self.assigned if app is not None else ():
-            end = app.consumer.highwater(tp) if app is not None else None
-            if end is not None and tp in self._taken:
-                lags[tp.topic] += max(0, end - self._taken[tp])
+        for tp in self.assigned & self._ends.keys():
+            lags[tp.topic] += max(0, self._ends[tp] - self._taken.get(tp, 0))
         for topic, lag in lags.items():
             LAG.labels(topic, self.GROUP).set(lag)
         return sum(lags.values())

@@ -22,7 +22,8 @@ from app.demo import run
 from benchmarks.cluster import killer, material, one_process, play
 from benchmarks.cluster_rig import ROOT, cluster
 from streams import wire
-from streams.kafka import DEAD_LETTERS, BrokerError, prepare_topics
+from streams.kafka import DEAD_LETTERS, BrokerError, Sender, prepare_topics
+from streams.states import CallStates
 
 NEEDED = ("java", "mvn", "redis-server")
 
@@ -176,6 +177,30 @@ def test_a_broker_that_is_not_there_is_named_with_what_to_do(rig, tmp_path):
         assert done.returncode == 1
         assert "cannot reach Kafka at 127.0.0.1:9" in done.stderr
         assert "DUTING_KAFKA_URL" in done.stderr
+
+
+@pytest.mark.cluster
+def test_calls_that_were_written_down_are_read_again_by_whoever_gets_their_partition(rig):
+    brokers = [rig.urls["kafka"].removeprefix("kafka://")]
+
+    async def write_and_read():
+        sender = Sender(brokers, "test")
+        await sender.start()
+        first, second = CallStates(brokers, sender), CallStates(brokers, sender)
+        try:
+            await first.load({0, 1})
+            await first.write([(0, "test-a", b"1"), (0, "test-a", b"2"), (1, "test-b", b"3"), (5, "test-c", b"4")])
+            await second.load({0})
+            found = [second.get(name) for name in ("test-a", "test-b", "test-c")]
+            await first.write([(0, "test-a", None), (1, "test-b", None)])
+            await second.load({0, 1, 5})
+            return found, [second.get(name) for name in ("test-a", "test-b", "test-c")]
+        finally:
+            await sender.stop()
+
+    found, gone = asyncio.run(write_and_read())
+    assert found == [b"2", None, None], "the newest, of its own partitions"
+    assert gone == [None, None, None], "ended, or written by nobody who had the partition"
 
 
 @pytest.mark.cluster

@@ -365,6 +365,33 @@ def test_another_gateway_that_knows_more_of_the_call_updates_it_and_does_not_beg
     assert message.value.call.started_at == "2026-01-01T00:00:00.000Z", "it began when it began"
 
 
+def test_a_call_that_was_heard_of_lately_is_ended_by_its_gateway_alone():
+    now = 1_000.0
+    following = Following(detector=panel, redact=redact, wall=lambda: now, restore=lambda call_id: None)
+    following.signal(signal(0, CallStarted(call=info())))
+    following.take()
+    swept = signal(0, CallEnded(call_id="c", media_ms=0, reason="interrupted"), source="h:sweep")
+    following.signal(swept)
+    assert following.take() == []
+    following.signal(signal(1, at_ms=50))
+    now += Following.HEARD_LATELY_S
+    following.signal(swept)
+    assert [type(m.value) for m in following.take()] == [CallEnded]
+
+
+def test_a_reading_whose_call_never_comes_is_given_up():
+    now = 1_000.0
+    following = Following(detector=panel, redact=redact, wall=lambda: now, restore=lambda call_id: None)
+    transcript = Transcript(
+        call_id="c", utterance_id="c:agent:0", role="agent", start_ms=0, end_ms=900, text="好", final=True
+    )
+    following.read(wire.Read(transcript=transcript, source="g", seq=0, offset=1))
+    assert following.awaits("c")
+    now += Following.EARLY_S + 1
+    following.tick()
+    assert not following.awaits("c")
+
+
 def test_a_hold_is_for_the_detectors_alone():
     following = follower()
     following.signal(signal(0, CallStarted(call=info())))

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streams import wire
-from streams.events import CallEnded, CallInfo, CallStarted
+from streams.events import CallEnded, CallInfo, CallStarted, Transcript
 from streams.following_worker import FollowingWorker
 from streams.gateway import WorkerState
 from streams.reading_worker import ReadingWorker
@@ -25,9 +25,14 @@ class App:
         self.fails, self.crashed, self.should_stop, self.rebalancing = fails, crashed, False, False
         self.highwater, self.stopped = highwater, 0
         self.consumer = SimpleNamespace(
-            assignment=lambda: {TP("signals", 0), TP("speech", 0)}, highwater=lambda tp: self.highwater
+            assignment=lambda: {TP("signals", 0), TP("speech", 0)},
+            highwaters=self._highwaters,
+            _committed_offset={TP("signals", 0): 2},
         )
         self.producer = SimpleNamespace(send_and_wait=self._sent, flush=self._sent)
+
+    async def _highwaters(self, *partitions):
+        return dict.fromkeys(partitions, self.highwater)
 
     async def _sent(self, *_):
         pass
@@ -167,6 +172,22 @@ async def test_a_call_that_cannot_be_written_down_is_written_next_time():
     task.cancel()
 
 
+async def test_a_reading_that_came_before_its_call_is_not_acknowledged_before_that_is_known():
+    worker = following()
+    task = await delivering(worker)
+    transcript = Transcript(
+        call_id="c", utterance_id="c:agent:0", role="agent", start_ms=0, end_ms=900, text="好", final=True
+    )
+    read = Event(wire.TRANSCRIPTS, wire.Read(transcript=transcript, source="g", seq=5, offset=1))
+    await worker._message(wire.TRANSCRIPTS, read)
+    await worker._keep()
+    assert read.acked == 0
+    await worker._message(wire.SIGNALS, Event(wire.SIGNALS, STARTED))
+    await worker._keep()
+    assert read.acked == 1, "from now on it is kept with its call"
+    task.cancel()
+
+
 async def test_a_call_that_is_over_leaves_the_table():
     worker = following()
     task = await delivering(worker)
@@ -242,6 +263,8 @@ async def test_a_message_over_which_we_fail_is_buried_without_its_words():
 async def test_a_consumer_that_does_not_advance_while_messages_wait_is_replaced():
     worker, app = following(), App(highwater=10)
     worker._app, worker._started = app, True
+    await worker._measure(app)
+    assert worker.lag == 8, "from where it is to begin, though nothing was taken"
     worker._taken = {TP("signals", 0): 5}
     assert worker.lag == 5
     assert worker._trouble(app) is None
@@ -251,7 +274,7 @@ async def test_a_consumer_that_does_not_advance_while_messages_wait_is_replaced(
     assert worker._trouble(app) is None, "while partitions move nothing advances"
     worker._settled_s -= worker.REBALANCE_S + 1
     assert worker._trouble(app) == "rebalance"
-    app.rebalancing, app.highwater = False, 5
+    app.rebalancing, worker._ends = False, {TP("signals", 0): 5}
     assert worker._trouble(app) is None
     worker._moved_s -= worker.STUCK_S + 1
     assert worker._trouble(app) is None, "nothing waits"
@@ -285,6 +308,7 @@ async def test_more_workers_than_partitions_are_told_so():
 async def test_what_is_far_behind_is_not_ready():
     worker, app = following(), App(highwater=5_000)
     worker._app, worker._started, worker._taken = app, True, {TP("signals", 0): 1}
+    await worker._measure(app)
     assert worker.readiness() == "4999 messages wait for it"
 
 
