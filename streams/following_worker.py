@@ -44,6 +44,8 @@ class FollowingWorker(Worker):
         """By call: its partition, and its messages since it was written down last."""
         self._keeping = asyncio.Lock()
         self._loaded = asyncio.Event()
+        self._roomier = asyncio.Event()
+        """Set when readings may have found their calls."""
         self._loading: asyncio.Task[None] | None = None
         self.following = Following(detector=detector, redact=redact, wall=self._wall, restore=self.states.get)
 
@@ -99,13 +101,15 @@ class FollowingWorker(Worker):
         await self._loaded.wait()
         while isinstance(value, wire.Read) and self.following.is_crowded:
             # Until their signals come, or it is known that none will.
-            await asyncio.sleep(0.05)
+            self._roomier.clear()
+            await self._roomier.wait()
         partition = event.message.partition
         if partition not in self.states.partitions:
             return  # it waited while its partition went: whoever has that now gets it too
         match value:
             case wire.Signal():
                 self.following.signal(value)
+                self._roomier.set()
             case wire.Read():
                 self.following.read(value)
             case _:
@@ -123,6 +127,7 @@ class FollowingWorker(Worker):
 
     def _serve_timers(self) -> None:
         self.following.tick()
+        self._roomier.set()
         self._outbox.post([Out(message, _nothing) for message in self.following.take()])
 
     async def _keep_for_ever(self) -> None:

@@ -228,7 +228,7 @@ def _without_texts(node: Any) -> Any:
     return [_without_texts(value) for value in node] if isinstance(node, list) else node
 
 
-SPEECH: Final = Topic[Speech | Search]("speech", Speech | Search, 1, "2ad0d179ece6")
+SPEECH: Final = Topic[Speech | Search]("speech", Speech | Search, 1, "053504c08e87")
 TRANSCRIPTS: Final = Topic[Read | Found]("transcripts", Read | Found, 1, "a2fc8683c9a7")
 SIGNALS: Final = Topic[Signal]("signals", Signal, 1, "f6d27678da12")
 ALERTS: Final = Topic[Told]("alerts", Told, 1, "1cc16a010273")

@@ -189,7 +189,8 @@ def test_calls_that_were_written_down_are_read_again_by_whoever_gets_their_parti
         first, second = CallStates(brokers, sender), CallStates(brokers, sender)
         try:
             await first.load({0, 1})
-            await first.write([(0, "test-a", b"1"), (0, "test-a", b"2"), (1, "test-b", b"3"), (5, "test-c", b"4")])
+            written = [(0, "test-a", b"1"), (0, "test-a", b"2"), (1, "test-b", b"3"), (5, "test-c", b"4")]
+            await first.write(written)
             await second.load({0})
             found = [second.get(name) for name in ("test-a", "test-b", "test-c")]
             await first.write([(0, "test-a", None), (1, "test-b", None)])
