@@ -41,8 +41,9 @@ class Membership:
     SWEEP_S = 5.0
     ORPHANED_S = 30.0
     """A telephone may come back over another gateway for so long; then its call is ended as interrupted."""
-    GIVEN_UP_S = 120.0
-    """No worker has ended it: its beginning is kept nowhere. It is ended in the store alone."""
+    GIVEN_UP_S = 600.0
+    """No worker has ended it: its beginning is kept nowhere, or none runs. It is ended in the store alone;
+    what may still be told of it is told."""
 
     def __init__(
         self,
@@ -66,11 +67,13 @@ class Membership:
         swept = self._clock()
         while True:
             try:
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(SECONDS / 2):
                     await self.look(runner)
                 if self._clock() - swept >= self.SWEEP_S:
                     swept = self._clock()
-                    await self.sweep(runner)
+                    # Bounded, so that this gateway goes on announcing itself.
+                    async with asyncio.timeout(SECONDS / 2):
+                        await self.sweep(runner)
             except (DutingError, TimeoutError) as error:
                 log.warning("cluster.not_seen", error=type(error).__name__)
             except Exception as error:
@@ -114,10 +117,10 @@ class Membership:
             if now - since > self.GIVEN_UP_S:
                 await self._append([ended])
             elif now - since > self.ORPHANED_S and call_id not in self._ended:
+                await self._send([Message(wire.SIGNALS, self._signal(ended, runner.name))])
                 self._ended.add(call_id)
                 ORPHANS.inc()
                 log.warning("call.orphaned", call_id=call_id)
-                await self._send([Message(wire.SIGNALS, self._signal(ended, runner.name))])
 
     def _signal(self, ended: CallEnded, name: str) -> wire.Signal:
         return wire.Signal(

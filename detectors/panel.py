@@ -75,11 +75,16 @@ class Panel:
         return self._rules.suspects(utterance_id)
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode((self.call, self._ended, [d.snapshot() for d in self._detectors]))
+        states = [d.snapshot() for d in self._detectors]
+        return msgspec.msgpack.encode((self.call, self._ended, states, self.pack.version))
 
     def restore(self, snapshot: bytes) -> None:
-        """Raises ``ValueError`` when the snapshot comes from another set of detectors."""
-        call, ended, states = msgspec.msgpack.decode(snapshot, type=tuple[CallInfo, bool, list[bytes]])
+        """Raises ``ValueError`` when the snapshot comes from other rules, or another set of detectors."""
+        call, ended, states, version = msgspec.msgpack.decode(
+            snapshot, type=tuple[CallInfo, bool, list[bytes], str]
+        )
+        if version != self.pack.version:
+            raise ValueError(f"expected a snapshot under rules {self.pack.version}, came one under {version}")
         if len(states) != len(self._detectors):
             raise ValueError(f"expected a snapshot of {len(self._detectors)} detectors, came {len(states)}")
         self.call, self._ended, self._due_known = call, ended, False

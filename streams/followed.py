@@ -106,6 +106,24 @@ class FollowedCall:
         waiting = any(utterance_id in line for line in self._state.waiting.values())
         return waiting and utterance_id not in self._state.ready
 
+    def waiting(self) -> list[str]:
+        """Utterances whose final is owed and has not come."""
+        return [u for line in self._state.waiting.values() for u in line if u not in self._state.ready]
+
+    def blocking(self) -> list[str]:
+        """Those of them that others, whose final has come, wait for."""
+        state = self._state
+        return [
+            line[0]
+            for line in state.waiting.values()
+            if line and line[0] not in state.ready and any(u in state.ready for u in line)
+        ]
+
+    def renew(self, detector: CallDetector) -> None:
+        """Other detectors take the call from here."""
+        self.detector = detector
+        detector.on_event(CallStarted(call=self.info))
+
     def cut_ms(self, channel: Channel) -> int:
         """Where the last utterance of a channel ended; -1 before the first."""
         return self._state.cut_ms.get(channel, -1)

@@ -29,6 +29,7 @@ from streams.events import (
     Hold,
     Marker,
     OutletEvent,
+    Transcript,
     Voice,
 )
 from streams.followed import CallDetector, FollowedCall
@@ -36,6 +37,7 @@ from streams.gateway import Message
 from streams.telling import Teller
 
 COPIES = Counter("duting_copies", "Messages that had been taken before", ["topic"])
+GIVEN_UP = Counter("duting_finals_given_up", "Finals whose words never came")
 LOST_STATE = Counter("duting_calls_restarted", "Calls whose detectors began anew after a move", ["reason"])
 
 _TOPICS: dict[type, wire.Topic[Any]] = {Marker: wire.MARKERS, Hint: wire.HINTS}
@@ -67,9 +69,18 @@ class _Kept(Struct, kw_only=True):
     ending_at: float = 0.0
 
 
+def _is_due(read: wire.Read, kept: _Kept) -> bool:
+    """Whether the signals before it are taken; one of a gateway that is not known yet has to wait too."""
+    return read.source in kept.past or (read.source == kept.source and read.seq <= kept.seq)
+
+
 class _Call:
-    def __init__(self, followed: FollowedCall, kept: _Kept) -> None:
+    def __init__(self, followed: FollowedCall, kept: _Kept, touched: float) -> None:
         self.followed, self.kept = followed, kept
+        self.touched = touched
+        """Wall clock at which a signal of it was taken here last."""
+        self.blocked: dict[str, float] = {}
+        """Finals that others wait for, and since when."""
 
     def entered(self, channel: Channel, media_ms: int) -> float | None:
         """Wall clock at which a moment was in the gateway, by the pace of the last signal."""
@@ -102,8 +113,10 @@ class Following:
     what was said meanwhile (``app.cluster`` waits 30 s for it)."""
     SAME_MS = 150
     """An utterance heard twice does not end at quite the same sample."""
-    DRAIN_S = 120.0
-    """A call whose words do not come is ended without them."""
+    DRAIN_S = 3_600.0
+    """A call whose words do not come is ended without them: as long as the broker keeps its speech."""
+    BLOCKED_S = 30.0
+    """A final that does not come, while those behind it are there, is given up."""
 
     def __init__(
         self,
@@ -155,7 +168,7 @@ class Following:
             COPIES.labels("signals").inc()
             return
         kept = call.kept
-        kept.seq = signal.seq
+        kept.seq, call.touched = signal.seq, self._wall()
         if signal.heard_ms >= kept.heard_ms:
             kept.heard_ms, kept.at = signal.heard_ms, signal.at
         self._wake(call, signal.woken_ms)
@@ -170,7 +183,9 @@ class Following:
             return signal.seq > kept.seq
         if signal.source in kept.past:
             return False
-        if signal.source.endswith(wire.SWEEP) and self._wall() - kept.at < self.HEARD_LATELY_S:
+        if signal.source.endswith(wire.SWEEP) and (
+            kept.ended is not None or signal.at - kept.at < self.HEARD_LATELY_S
+        ):
             return False
         kept.past = [*kept.past[-7:], kept.source]
         kept.source, kept.seq, kept.resumed_ms = signal.source, -1, kept.heard_ms
@@ -190,7 +205,8 @@ class Following:
     def _begin(self, info: CallInfo, signal: wire.Signal) -> _Call:
         self._over.pop(info.call_id, None)
         followed = FollowedCall(info, self._detector(info), signal.paced)
-        call = _Call(followed, _Kept(source=signal.source, paced=signal.paced, at=signal.at))
+        kept = _Kept(source=signal.source, paced=signal.paced, at=signal.at)
+        call = _Call(followed, kept, self._wall())
         self._calls[info.call_id] = call
         self._post([CallStarted(call=info)])
         self._tell(call, followed.begin())
@@ -237,7 +253,7 @@ class Following:
 
     def _take_early(self, call: _Call) -> None:
         kept = call.kept
-        ready = [r for r in kept.early if r.source != kept.source or r.seq <= kept.seq]
+        ready = [r for r in kept.early if _is_due(r, kept)]
         if ready:
             kept.early = [r for r in kept.early if r.source == kept.source and r.seq > kept.seq]
         for read in ready:
@@ -279,22 +295,54 @@ class Following:
             self._teller.again(call.followed, call.entered, detection, way)
         self._check_end(call)
 
-    def tick(self) -> None:
-        """Serve timers of calls of which nothing comes, end those whose words do not come."""
+    def tick(self, caught_up: bool = True) -> None:
+        """Serve timers of calls of which nothing comes, give up words that do not come.
+
+        ``caught_up``: all that there is was handed in. Else what does not come may only be waiting.
+        """
         now = self._wall()
-        for call_id in [c for c, early in self._early.items() if now - early[0][0] > self.EARLY_S]:
-            COPIES.labels("transcripts").inc(len(self._early.pop(call_id)))
         for call in list(self._calls.values()):
+            self._unblock(call, now)
             kept = call.kept
+            since = max(kept.at, call.touched)
             if kept.ended is not None:
                 self._check_end(call, patient=now - kept.ending_at < self.DRAIN_S)
-            elif kept.paced and kept.at and now - kept.at > self.SILENT_S:
-                self._wake(call, kept.woken_ms + round((now - kept.at - self.SILENT_S) * 1000))
+            elif caught_up and kept.paced and now - since > self.SILENT_S:
+                self._wake(call, kept.woken_ms + round((now - since - self.SILENT_S) * 1000))
+        if caught_up:
+            for call_id in [c for c, early in self._early.items() if now - early[0][0] > self.EARLY_S]:
+                COPIES.labels("transcripts").inc(len(self._early.pop(call_id)))
+
+    def _unblock(self, call: _Call, now: float) -> None:
+        """A final that was lost must not keep those behind it from people."""
+        blocking = call.followed.blocking()
+        call.blocked = {name: call.blocked.get(name, now) for name in blocking}
+        for name, since in call.blocked.items():
+            if now - since > self.BLOCKED_S:
+                self._give_up(call, name)
+
+    def _give_up(self, call: _Call, utterance_id: str) -> None:
+        GIVEN_UP.inc()
+        call_id, role, start_ms = utterance_id.rsplit(":", 2)
+        transcript = Transcript(
+            call_id=call_id,
+            utterance_id=utterance_id,
+            role=role,  # type: ignore[arg-type]
+            start_ms=int(start_ms),
+            end_ms=int(start_ms),
+            text="",
+            final=True,
+            rejected="never_read",
+        )
+        kept = call.kept
+        self._final(call, wire.Read(transcript=transcript, source=kept.source, seq=kept.seq, offset=-1))
 
     def _check_end(self, call: _Call, patient: bool = True) -> None:
         kept, followed = call.kept, call.followed
         if kept.ended is None or (patient and (followed.owed or kept.early)):
             return
+        for utterance_id in followed.waiting():
+            self._give_up(call, utterance_id)
         self._tell(call, followed.end(kept.ended, kept.woken_ms))
         self._post([kept.ended])
         self.forget(kept.ended.call_id)
@@ -325,16 +373,18 @@ class Following:
         info = msgspec.msgpack.decode(info_, type=CallInfo)
         try:
             kept = msgspec.msgpack.decode(kept_, type=_Kept)
-            followed = FollowedCall(info, self._detector(info), kept.paced)
-            followed.restore(followed_)
-        except (ValueError, msgspec.MsgspecError) as error:
-            # Another release wrote it, or under other rules: the call goes on with detectors that know
-            # nothing of before. What they say of its start was said then.
-            LOST_STATE.labels(type(error).__name__).inc()
+        except (ValueError, msgspec.MsgspecError):
+            LOST_STATE.labels("release").inc()
             kept = _Kept(source="", paced=True)
-            followed = FollowedCall(info, self._detector(info), paced=True)
-            followed.begin()
-        return _Call(followed, kept)
+        followed = FollowedCall(info, self._detector(info), kept.paced)
+        try:
+            followed.restore(followed_)
+        except (ValueError, msgspec.MsgspecError):
+            # Written under other rules, or by another release: the call goes on with detectors that know
+            # nothing of before; what is owed of it is kept. What they say of its start was said then.
+            LOST_STATE.labels("rules").inc()
+            followed.renew(self._detector(followed.info))
+        return _Call(followed, kept, self._wall())
 
     def snapshot(self, call_id: str) -> bytes | None:
         """All that is known of a call, for whoever follows it next; ``None`` when it is over."""

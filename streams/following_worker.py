@@ -15,6 +15,7 @@ from streams.events import CallInfo
 from streams.followed import CallDetector
 from streams.following import Following
 from streams.gateway import WorkerState
+from streams.reading import Done
 from streams.states import CallStates
 from streams.worker import Out, Worker
 
@@ -40,7 +41,7 @@ class FollowingWorker(Worker):
     ) -> None:
         super().__init__(**given)
         self.states = CallStates(self._brokers, self._sender)
-        self._unacked: dict[str, tuple[int, list[Any]]] = {}
+        self._unacked: dict[str, tuple[int, list[Done]]] = {}
         """By call: its partition, and its messages since it was written down last."""
         self._keeping = asyncio.Lock()
         self._loaded = asyncio.Event()
@@ -92,18 +93,22 @@ class FollowingWorker(Worker):
                 pause = min(5.0, pause * 2)
         self._loaded.set()
 
+    def _gone(self) -> None:
+        super()._gone()
+        self._forget()
+
     def readiness(self) -> str | None:
         return super().readiness() or (None if self._loaded.is_set() else "it reads the calls in progress")
 
     # ── messages ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _take(self, value: Any, event: Any) -> None:
+    async def _take(self, value: Any, message: Any, done: Done) -> None:
         await self._loaded.wait()
         while isinstance(value, wire.Read) and self.following.is_crowded:
             # Until their signals come, or it is known that none will.
             self._roomier.clear()
             await self._roomier.wait()
-        partition = event.message.partition
+        partition = message.partition
         if partition not in self.states.partitions:
             return  # it waited while its partition went: whoever has that now gets it too
         match value:
@@ -119,14 +124,14 @@ class FollowingWorker(Worker):
         waiting = self._unacked.get(value.call_id)
         if not out and isinstance(value, wire.Signal) and value.event is None and waiting is None:
             # Nothing has happened: how far the call was heard comes again with its next signal.
-            event.ack()
+            done()
         elif waiting is None:
-            self._unacked[value.call_id] = (partition, [event])
+            self._unacked[value.call_id] = (partition, [done])
         else:
-            waiting[1].append(event)
+            waiting[1].append(done)
 
     def _serve_timers(self) -> None:
-        self.following.tick()
+        self.following.tick(self.is_caught_up)
         self._roomier.set()
         self._outbox.post([Out(message, _nothing) for message in self.following.take()])
 
@@ -143,7 +148,7 @@ class FollowingWorker(Worker):
         async with self._keeping:
             unacked, self._unacked = self._unacked, {}
             kept: list[tuple[int, str, bytes | None]] = []
-            done = False
+            written: set[str] = set()
             try:
                 for call_id in [call_id for call_id in unacked if self.following.awaits(call_id)]:
                     self._unacked[call_id] = unacked.pop(call_id)
@@ -154,16 +159,15 @@ class FollowingWorker(Worker):
                 if kept:
                     # What was told has to be kept by the broker first: else a crash could lose it.
                     await self._outbox.flush()
-                    await self.states.write(kept)
-                done = True
+                    written = await self.states.write(kept)
             finally:
-                for call_id, (partition, events) in unacked.items():
-                    if done:
-                        for event in events:
-                            event.ack()
+                for call_id, (partition, dones) in unacked.items():
+                    if call_id in written:
+                        for done in dones:
+                            done()
                     elif partition in self.states.partitions:
                         _, later = self._unacked.get(call_id, (partition, []))
-                        self._unacked[call_id] = (partition, [*events, *later])
+                        self._unacked[call_id] = (partition, [*dones, *later])
 
     async def run(self) -> None:
         keeping = asyncio.create_task(self._keep_for_ever(), name="keep")

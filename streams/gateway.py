@@ -3,8 +3,8 @@
 ``Signal``s and ``Speech`` of all calls leave in one order through one outbox (``send``); what follows from
 them comes back to people over the outlet, not through here.
 
-Bounds: what waits for the broker is kept, partial speech excepted (see ``outbox``), and while more than
-``BEHIND`` messages wait no new call is taken; so what is kept is what the admitted calls say.
+Bounds: what waits for the broker is kept, beginnings and heartbeats excepted (see ``outbox``), and while
+more than ``BEHIND`` messages wait no new call is taken; so what is kept is what the admitted calls say.
 """
 
 from __future__ import annotations
@@ -271,5 +271,9 @@ class GatewayRunner(Runner[_Call]):
 
 
 def _is_replaceable(message: Message) -> bool:
-    """Partial speech: what is said later, and the final at last, hold it as well."""
-    return isinstance(message.value, wire.Speech) and not message.value.final
+    """Beginnings of utterances, whose final holds them as well, and how far a call was heard, which its next
+    signal says again."""
+    value = message.value
+    if isinstance(value, wire.Signal):
+        return value.event is None and value.paced
+    return isinstance(value, wire.Speech) and not value.final

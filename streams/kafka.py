@@ -52,17 +52,25 @@ def _wanted(partitions: int, replication: int) -> list[NewTopic]:
 
     hours = {"retention.ms": str(24 * HOUR_MS)}
     return [
-        # What was said is kept no longer than a crash may last: transcripts and audio are personal data.
+        # Audio and words as they were said are personal data: kept no longer than an outage may last.
         topic(wire.SPEECH.name, partitions, **{"retention.ms": str(HOUR_MS), "segment.ms": "600000"}),
         topic(wire.TRANSCRIPTS.name, partitions, **{"retention.ms": str(HOUR_MS)}),
         topic(wire.SIGNALS.name, partitions, **{"retention.ms": str(6 * HOUR_MS)}),
         *(topic(t.name, partitions, **hours) for t in (wire.ALERTS, wire.MARKERS, wire.HINTS)),
+        # Small segments, cleaned early: whoever gets a partition reads all of it.
         topic(
             CALLS_CHANGELOG,
             partitions,
-            **{"cleanup.policy": "compact,delete", "retention.ms": str(24 * HOUR_MS), "segment.ms": "600000"},
+            **{
+                "cleanup.policy": "compact,delete",
+                "retention.ms": str(24 * HOUR_MS),
+                "segment.ms": "60000",
+                "segment.bytes": str(64 * 1024 * 1024),
+                "min.cleanable.dirty.ratio": "0.1",
+            },
         ),
-        topic(DEAD_LETTERS, 1, **{"retention.ms": str(7 * 24 * HOUR_MS)}),
+        # They may hold what was said: long enough for somebody to look, no longer.
+        topic(DEAD_LETTERS, 1, **{"retention.ms": str(24 * HOUR_MS)}),
     ]
 
 
@@ -141,9 +149,13 @@ class Sender:
     What belongs to one call stays in order: idempotent, acknowledged by all in-sync replicas.
     """
 
+    MOST_FAILURES = 3
+
     def __init__(self, brokers: Sequence[str], name: str) -> None:
         self._brokers, self._name = brokers, name
         self._producer: AIOKafkaProducer | None = None
+        self._failures = 0
+        """In a row."""
 
     async def start(self) -> None:
         """Raises ``BrokerError`` where the broker cannot be reached."""
@@ -186,6 +198,8 @@ class Sender:
     async def bury(self, topic: str, key: bytes | None, value: bytes | None, why: str, place: str) -> None:
         """Keep a message that cannot be read, with where it came from."""
         headers = (("topic", topic.encode()), ("place", place.encode()), ("why", why.encode()))
+        if value is not None and len(value) > LARGEST_MESSAGE - 4_096:
+            value = None  # with its headers it would be too large; where it came from says the rest
         await self._send([(DEAD_LETTERS, key, value, headers, None)])
 
     async def keep(self, topic: str, states: Sequence[tuple[int, str, bytes | None]]) -> None:
@@ -196,7 +210,7 @@ class Sender:
         if self._producer is None:
             await self.start()
             assert self._producer is not None
-        kept = []
+        kept: list[Any] = []
         try:
             for topic, key, value, headers, partition in messages:
                 raw = key.encode() if isinstance(key, str) else key
@@ -206,11 +220,24 @@ class Sender:
                         topic, value, key=raw, partition=partition, headers=list(headers)
                     )
                 )
+        except KafkaError as error:
+            await self._failed(error)
+            raise
         finally:
             outcomes = await asyncio.gather(*kept, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
+                await self._failed(outcome)
                 raise outcome
+        self._failures = 0
+
+    async def _failed(self, error: BaseException) -> None:
+        """A producer that numbers its batches may stand still for ever once one was lost: it is replaced."""
+        self._failures += 1
+        if not getattr(error, "retriable", False) or self._failures >= self.MOST_FAILURES:
+            log.error("producer.replaced", error=type(error).__name__)
+            self._failures = 0
+            await self.stop()
 
 
 # ── out ───────────────────────────────────────────────────────────────────────────────────────────
@@ -241,13 +268,13 @@ class Publisher:
         self._topics = {topic.name: topic for topic in TOLD}
 
     async def run(self) -> None:
-        """For ever; a consumer that fails, or does not advance, is replaced."""
+        """For ever; a consumer that fails is replaced."""
         pause = 0.2
         while True:
             began = time.monotonic()
             try:
                 await self._consume()
-            except (KafkaError, OSError, TimeoutError) as error:
+            except Exception as error:  # whatever it is: without this nobody is told anything any more
                 log.error("publish.failed", error=type(error).__name__)
             pause = 0.2 if time.monotonic() - began > 30 else min(5.0, pause * 2)
             await asyncio.sleep(pause)

@@ -51,6 +51,8 @@ class Outbox(Generic[T]):
         self._to = to
         self._waiting: deque[tuple[T, float]] = deque()
         """Events and the clock at which they were posted."""
+        self._taken = 0
+        """Events that are stored, since the beginning."""
         self._posted = asyncio.Event()
         self._delivered = asyncio.Event()
 
@@ -66,8 +68,9 @@ class Outbox(Generic[T]):
         self._posted.set()
 
     async def flush(self) -> None:
-        """Wait until everything posted so far is stored."""
-        while self._waiting:
+        """Wait until everything posted so far is stored; what is posted meanwhile is not waited for."""
+        wanted = self._taken + len(self._waiting)
+        while self._taken < wanted:
             self._delivered.clear()
             await self._delivered.wait()
 
@@ -92,6 +95,7 @@ class Outbox(Generic[T]):
                 pause = 0.1
                 for _ in events:
                     self._waiting.popleft()
+                self._taken += len(events)
                 self._delivered.set()
 
 

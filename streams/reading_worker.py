@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from streams import wire
+from streams.events import Transcript
 from streams.gateway import Message, WorkerState
 from streams.kafka import fetch_speech
 from streams.reading import Done, Reader
@@ -49,28 +50,33 @@ class ReadingWorker(Worker):
     def _is_full(self) -> bool:
         return self.reader.in_model >= self._most
 
-    async def _take(self, value: wire.Speech | wire.Search, event: Any) -> None:
+    async def _take(self, value: wire.Speech | wire.Search, message: Any, done: Done) -> None:
         while self._is_full() or self._stop.is_set():
             self._eased.clear()
             await self._eased.wait()
-        message = event.message
         if isinstance(value, wire.Speech):
-            self.reader.speech(value, message.offset, event.ack)
+            try:
+                self.reader.speech(value, message.offset, done)
+            except Exception:
+                if value.final:
+                    # Those behind it must not wait for its words for ever.
+                    self._post(Message(wire.TRANSCRIPTS, unreadable(value, message.offset)), _nothing)
+                raise
             return
         self._partitions[value.call_id] = message.partition
         # The audio may have to be fetched: others do not wait for that. Bounded by the searches there are,
         # at most one for each final.
-        task = asyncio.create_task(self._search(value, event))
+        task = asyncio.create_task(self._search(value, done))
         self._searches.add(task)
         task.add_done_callback(self._searches.discard)
 
-    async def _search(self, search: wire.Search, event: Any) -> None:
+    async def _search(self, search: wire.Search, done: Done) -> None:
         try:
-            await self.reader.search(search, event.ack)
+            await self.reader.search(search, done)
         except Exception as error:
             log.error("search.failed", call_id=search.call_id, error=type(error).__name__)
             found = wire.Found(call_id=search.call_id, utterance_id=search.utterance_id)
-            self._post(Message(wire.TRANSCRIPTS, found), event.ack)
+            self._post(Message(wire.TRANSCRIPTS, found), done)
         finally:
             self._partitions.pop(search.call_id, None)
             self._eased.set()
@@ -102,3 +108,22 @@ class ReadingWorker(Worker):
             await super().run()
         finally:
             self.reader.close()
+
+
+def unreadable(speech: wire.Speech, offset: int) -> wire.Read:
+    """The answer to a final that cannot be read: no words."""
+    transcript = Transcript(
+        call_id=speech.call_id,
+        utterance_id=f"{speech.call_id}:{speech.channel}:{speech.start_ms}",
+        role=speech.channel,
+        start_ms=speech.start_ms,
+        end_ms=speech.end_ms,
+        text="",
+        final=True,
+        rejected="unreadable",
+    )
+    return wire.Read(transcript=transcript, source=speech.source, seq=speech.seq, offset=offset)
+
+
+def _nothing() -> None:
+    pass

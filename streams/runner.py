@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
@@ -281,9 +282,19 @@ class Runner(Generic[C]):
 
     def _hear(self, calls: Sequence[C]) -> None:
         for heard, items in hear_together(call.heard for call in calls):
-            self._heard(self._calls[heard.info.call_id], items)
+            self._guarded(self._calls[heard.info.call_id], lambda call, items=items: self._heard(call, items))
         for call in calls:
-            self._reach(call, call.heard.watermark_ms)
+            self._guarded(call, lambda call: self._reach(call, call.heard.watermark_ms))
+
+    def _guarded(self, call: C, work: Callable[[C], None]) -> None:
+        """A detector that fails in one call must not cost the others their round."""
+        try:
+            work(call)
+        except Exception as error:
+            # The message may quote what was said: only the place is told.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            at = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
+            log.error("call.failed", call_id=call.call_id, error=type(error).__name__, at=at)
 
     def _heard(self, call: C, items: Sequence[Heard | Hold]) -> None:
         for item in items:
@@ -354,7 +365,10 @@ class Runner(Generic[C]):
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(self.TICK_S)
-            self.serve_timers()
+            try:
+                self.serve_timers()
+            except Exception as error:
+                log.error("timers.failed", error=type(error).__name__)
 
     def serve_timers(self) -> None:
         """Serve the timers of calls that send nothing; runs every ``TICK_S``."""
@@ -362,5 +376,6 @@ class Runner(Generic[C]):
         for call in list(self._calls.values()):
             silent_s = now - (call.heard.last_arrival_s or now)
             if call.paced and silent_s > self.STALLED_S:
-                self._reach(call, call.heard.media_ms + int(silent_s * 1000))
+                reached = call.heard.media_ms + int(silent_s * 1000)
+                self._guarded(call, lambda call, reached=reached: self._reach(call, reached))
         self._serve()

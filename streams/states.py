@@ -103,18 +103,21 @@ class CallStates:
                     else:
                         states.pop(call_id, None)
 
-    async def write(self, calls: Sequence[tuple[int, str, bytes | None]]) -> None:
-        """Write down calls (partition, id, state; ``None``: it is over); those of others' partitions are left
-        out. Returns once the broker keeps all of it; raises ``KafkaError`` when it does not."""
-        mine = [
-            (partition, call_id, state)
-            for partition, call_id, state in calls
-            if partition in self._states and (state is not None or call_id in self._states[partition])
-        ]
-        await self._sender.keep(CALLS_CHANGELOG, mine)
-        for partition, call_id, state in mine:
+    async def write(self, calls: Sequence[tuple[int, str, bytes | None]]) -> set[str]:
+        """Write down calls (partition, id, state; ``None``: it is over).
+
+        Returns, once the broker keeps them, which are written: not those of partitions that are others'.
+        Raises ``KafkaError`` when it does not keep them.
+        """
+        mine = [call for call in calls if call[0] in self._states]
+        held = {partition: self._states[partition] for partition, _, _ in mine}
+        changed = [(p, call_id, s) for p, call_id, s in mine if s is not None or call_id in held[p]]
+        await self._sender.keep(CALLS_CHANGELOG, changed)
+        for partition, call_id, state in changed:
+            # Into the table that it was taken from: if the partition has gone or come anew, that one is over.
             if state is not None:
                 SNAPSHOT.inc(len(state))
-                self._states.setdefault(partition, {})[call_id] = state
-            elif partition in self._states:
-                self._states[partition].pop(call_id, None)
+                held[partition][call_id] = state
+            else:
+                held[partition].pop(call_id, None)
+        return {call_id for partition, call_id, _ in mine if self._states.get(partition) is held[partition]}

@@ -23,6 +23,7 @@ from faust.types import TP
 from prometheus_client import Counter, Gauge
 
 from streams import wire
+from streams.acks import InOrder
 from streams.gateway import Message, WorkerState
 from streams.kafka import DEAD, LAG, BrokerError, Sender
 from streams.outbox import Outbox
@@ -86,9 +87,11 @@ class Worker:
         self._app: faust.App | None = None
         self._taken: dict[TP, int] = {}
         """Offset behind the last message taken, by partition; before the first, where it is to begin."""
+        self._acks = InOrder()
         self._ends: dict[TP, int] = {}
         """Where each partition ended when that was measured last."""
-        self._measured_s = 0.0
+        self._measured_s = self._sure_s = -1e9
+        """Clocks at which that was asked for last, and at which the answer came last."""
         self._moved_s = time.monotonic()
         """Clock at which the last message was taken, or none waited."""
         self._settled_s = time.monotonic()
@@ -151,6 +154,7 @@ class Worker:
             READY.set(0)
             self._started = False
             stopped = await self._end(app)
+            self._gone()
         if not stopped and not self._stop.is_set():
             raise BrokerError(
                 "a consumer that stood still could not be stopped; the process ends, to be started anew",
@@ -175,13 +179,15 @@ class Worker:
         try:
             async with asyncio.timeout(self.MEASURE_S):
                 ends = await app.consumer.highwaters(*self.assigned)
+                begins = await app.consumer.earliest_offsets(*self.assigned)
         except Exception as error:
             log.warning("worker.not_measured", error=type(error).__name__)
             return
         committed = getattr(app.consumer, "_committed_offset", {})
         for tp in ends:
-            self._taken.setdefault(tp, committed.get(tp) or 0)
-        self._ends = dict(ends)
+            # What is not kept any more is not waited for.
+            self._taken.setdefault(tp, max(committed.get(tp) or 0, begins.get(tp, 0)))
+        self._ends, self._sure_s = dict(ends), now
 
     def _trouble(self, app: faust.App) -> str | None:
         if app.crashed or app.should_stop:
@@ -240,9 +246,10 @@ class Worker:
     async def _message(self, topic: wire.Topic[Any], event: Any) -> None:
         message = event.message
         self._moved_s = time.monotonic()
+        done = self._acks.add(TP(message.topic, message.partition), event.ack)
         try:
             value = topic.decode(message.value)
-            await self._take(value, event)
+            await self._take(value, message, done)
         except wire.WireError as error:
             DEAD.labels(error.topic, error.reason).inc()
             place = f"{message.partition}:{message.offset}"
@@ -250,14 +257,14 @@ class Worker:
                 "message.unreadable", topic=topic.name, place=place, reason=error.reason, why=str(error)
             )
             await self._bury(topic.name, message, str(error), place)
-            event.ack()
+            done()
         except Exception as error:
             # One message must not end the others' way. The error's text may quote what was said.
             DEAD.labels(topic.name, "failed").inc()
             place = f"{message.partition}:{message.offset}"
             log.error("message.failed", topic=topic.name, place=place, error=type(error).__name__)
             await self._bury(topic.name, message, type(error).__name__, place)
-            event.ack()
+            done()
         self._taken[TP(message.topic, message.partition)] = message.offset + 1
 
     async def _bury(self, topic: str, message: Any, why: str, place: str) -> None:
@@ -278,8 +285,13 @@ class Worker:
 
     # ── what the kinds do ─────────────────────────────────────────────────────────────────────────
 
-    async def _take(self, value: Any, event: Any) -> None:
+    async def _take(self, value: Any, message: Any, done: Done) -> None:
+        """``done`` is to be called when what follows from it is kept, and nothing of it is owed."""
         raise NotImplementedError
+
+    def _gone(self) -> None:
+        """Its partitions are others' now, or will come anew: what is not acknowledged comes again."""
+        self._acks.clear()
 
     def _is_full(self) -> bool:
         """Whether it takes nothing now because it has enough to do."""
@@ -296,7 +308,8 @@ class Worker:
 
     async def _on_assigned(self, app: Any, *_args: Any, **_: Any) -> None:
         REBALANCES.inc()
-        self._taken, self._ends, self._measured_s = {}, {}, 0.0
+        self._taken, self._ends, self._measured_s = {}, {}, -1e9
+        self._acks.clear()
 
     def _serve_timers(self) -> None:
         pass
@@ -321,6 +334,12 @@ class Worker:
             LAG.labels(topic, self.GROUP).set(lag)
         return sum(lags.values())
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Nothing waits for it, as far as it knows, and that it has asked for lately."""
+        sure = time.monotonic() - self._sure_s < 3 * self.MEASURE_S
+        return self._started and sure and not self.lag
+
     def readiness(self) -> str | None:
         """``None``: it takes part in the work; else why it does not."""
         app = self._app
@@ -341,12 +360,12 @@ class Worker:
 
     async def _tell(self) -> None:
         while True:
-            why = self.readiness()
-            READY.set(why is None)
-            if why != self._told:
-                self._told = why
-                log.info("worker.ready" if why is None else "worker.not_ready", group=self.GROUP, why=why)
             try:
+                why = self.readiness()
+                READY.set(why is None)
+                if why != self._told:
+                    self._told = why
+                    log.info("worker.ready" if why is None else "worker.not_ready", group=self.GROUP, why=why)
                 if self._started:
                     await self._announce(self._state())
             except Exception as error:

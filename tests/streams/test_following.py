@@ -288,9 +288,9 @@ async def test_the_paces_of_two_gateways_make_one_call():
     edges = [(e.channel, e.media_ms) for e in told if isinstance(e, SpeechStarted)]
     assert len(edges) == len(set(edges)), "what was heard before is not told twice"
     voices = [s.event for s in signals if isinstance(s.event, Voice)]
-    owed = {voice.utterance_id for voice in voices}
-    for voice in voices:
-        assert following._calls["c"].followed.owes(voice.utterance_id)
+    owed = {heard_.utterance_id for heard_ in voices}
+    for heard_ in voices:
+        assert following._calls["c"].followed.owes(heard_.utterance_id)
     assert len(owed) == len(voices)
     late = replace(signals[half], seq=10_000)
     before = following.snapshot("c")
@@ -329,20 +329,7 @@ def test_a_call_whose_words_do_not_come_is_ended_without_them():
     now = 1_000.0
     following = Following(detector=panel, redact=redact, wall=lambda: now, restore=lambda call_id: None)
     following.signal(signal(0, CallStarted(call=info())))
-    voice = Voice(
-        call_id="c",
-        channel="agent",
-        utterance_id="c:agent:0",
-        start_ms=0,
-        end_ms=900,
-        level_db=-20.0,
-        peak_db=-10.0,
-        pitch_hz=None,
-        pitch_spread=None,
-        voiced=0.5,
-        paused=0.1,
-    )
-    following.signal(signal(1, voice, 1_000))
+    following.signal(signal(1, voice(0), 1_000))
     following.signal(signal(2, CallEnded(call_id="c", media_ms=1_000), 1_000))
     assert not [m for m in following.take() if isinstance(m.value, CallEnded)], "words are owed"
     now += Following.DRAIN_S + 1
@@ -370,13 +357,88 @@ def test_a_call_that_was_heard_of_lately_is_ended_by_its_gateway_alone():
     following = Following(detector=panel, redact=redact, wall=lambda: now, restore=lambda call_id: None)
     following.signal(signal(0, CallStarted(call=info())))
     following.take()
-    swept = signal(0, CallEnded(call_id="c", media_ms=0, reason="interrupted"), source="h:sweep")
-    following.signal(swept)
+    ended = CallEnded(call_id="c", media_ms=0, reason="interrupted")
+    following.signal(signal(0, ended, source="h:sweep", at=now + 1))
     assert following.take() == []
     following.signal(signal(1, at_ms=50))
-    now += Following.HEARD_LATELY_S
-    following.signal(swept)
+    following.signal(signal(0, ended, source="h:sweep", at=now + Following.HEARD_LATELY_S))
     assert [type(m.value) for m in following.take()] == [CallEnded]
+
+
+def voice(start_ms, channel="agent"):
+    return Voice(
+        call_id="c",
+        channel=channel,
+        utterance_id=f"c:{channel}:{start_ms}",
+        start_ms=start_ms,
+        end_ms=start_ms + 900,
+        level_db=-20.0,
+        peak_db=-10.0,
+        pitch_hz=None,
+        pitch_spread=None,
+        voiced=0.5,
+        paused=0.1,
+    )
+
+
+def reading(start_ms, seq, text="好", source="g"):
+    transcript = Transcript(
+        call_id="c",
+        utterance_id=f"c:agent:{start_ms}",
+        role="agent",
+        start_ms=start_ms,
+        end_ms=start_ms + 900,
+        text=text,
+        final=True,
+    )
+    return wire.Read(transcript=transcript, source=source, seq=seq, offset=1)
+
+
+def texts(following):
+    return [m.value.text for m in following.take() if isinstance(m.value, Transcript)]
+
+
+def test_a_final_that_never_comes_does_not_keep_those_behind_it_from_people_for_long():
+    now = 1_000.0
+    following = Following(detector=panel, redact=redact, wall=lambda: now, restore=lambda call_id: None)
+    following.signal(signal(0, CallStarted(call=info())))
+    following.signal(signal(1, voice(0), 1_000))
+    following.signal(signal(2, voice(2_000), 3_000))
+    following.read(reading(2_000, 2, "保本保息"))
+    following.tick()
+    assert texts(following) == []
+    now += Following.BLOCKED_S + 1
+    following.tick()
+    told = following.take()
+    assert [m.value.text for m in told if isinstance(m.value, Transcript)] == ["", "保本保息"]
+    assert [m.value.rule_id for m in told if isinstance(m.value, Alert)] == ["redline.return"]
+
+
+def test_readings_of_a_gateway_that_is_not_known_yet_wait_for_its_signals():
+    following = follower()
+    following.signal(signal(0, CallStarted(call=info())))
+    following.read(reading(5_000, 1, source="h"))
+    assert texts(following) == []
+    following.signal(signal(0, CallStarted(call=info()), source="h"))
+    following.signal(signal(1, voice(5_000), 6_000, source="h"))
+    assert texts(following) == ["好"]
+
+
+def test_a_backlog_is_no_silence():
+    now = 5_000.0
+    following = Following(detector=panel, redact=redact, wall=lambda: now, restore=lambda call_id: None)
+    following.signal(signal(0, CallStarted(call=info())))
+    edges = (SpeechStarted, 100), (SpeechStopped, 900)
+    for number, (edge, at) in enumerate(edges, start=1):
+        following.signal(signal(number, edge(call_id="c", channel="agent", media_ms=at), at))
+    following.take()
+    following.tick()
+    assert following.take() == [], "it was taken just now, however long ago it was heard"
+    now += Following.SILENT_S + 60
+    following.tick(caught_up=False)
+    assert following.take() == [], "what does not come may be waiting"
+    following.tick()
+    assert [m.value.rule_id for m in following.take() if isinstance(m.value, Alert)] == ["dynamics.silence"]
 
 
 def test_a_reading_whose_call_never_comes_is_given_up():

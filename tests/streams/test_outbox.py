@@ -39,3 +39,19 @@ async def test_what_the_next_one_replaces_is_dropped_when_too_much_waits_and_not
     await delivered(outbox)
     assert len(stored) == Outbox.CROWDED + 2
     assert stored[-1] == ended(-1)
+
+
+async def test_flushing_waits_for_what_was_posted_before_and_not_for_what_comes_meanwhile():
+    stored = []
+
+    async def emit(events):
+        stored.extend(events)
+        outbox.post([ended(len(stored))])  # there is always more
+        await asyncio.sleep(0)
+
+    outbox = Outbox(emit, clock=lambda: 0.0)
+    outbox.post([ended(-1), ended(-2)])
+    task = asyncio.create_task(outbox.deliver())
+    await asyncio.wait_for(outbox.flush(), 5)
+    assert stored[:2] == [ended(-1), ended(-2)]
+    task.cancel()

@@ -27,12 +27,16 @@ class App:
         self.consumer = SimpleNamespace(
             assignment=lambda: {TP("signals", 0), TP("speech", 0)},
             highwaters=self._highwaters,
+            earliest_offsets=self._earliest,
             _committed_offset={TP("signals", 0): 2},
         )
         self.producer = SimpleNamespace(send_and_wait=self._sent, flush=self._sent)
 
     async def _highwaters(self, *partitions):
         return dict.fromkeys(partitions, self.highwater)
+
+    async def _earliest(self, *partitions):
+        return dict.fromkeys(partitions, 0)
 
     async def _sent(self, *_):
         pass
@@ -292,7 +296,7 @@ async def test_a_worker_goes_on_with_a_new_consumer_after_one_that_failed(monkey
     running = asyncio.create_task(worker.run())
     while not apps[2].consumer or worker._app is not apps[2] or not worker._started:  # noqa: ASYNC110
         await asyncio.sleep(0)
-    assert worker.readiness() is None
+    assert worker.readiness() == "it reads the calls in progress"
     worker.stop()
     await running
     assert [app.stopped for app in apps] == [1, 1, 1]
@@ -318,7 +322,11 @@ async def test_a_reader_that_has_enough_takes_no_more_until_it_is_eased():
     )
     worker._sender, worker._most = Sender(), 0
     taking = asyncio.create_task(
-        worker._take(wire.Search(call_id="c", utterance_id="u", text="好", offset=1), Event(wire.SPEECH, b""))
+        worker._take(
+            wire.Search(call_id="c", utterance_id="u", text="好", offset=1),
+            Event(wire.SPEECH, b"").message,
+            lambda: None,
+        )
     )
     await asyncio.sleep(0)
     assert not taking.done()
@@ -329,3 +337,40 @@ async def test_a_reader_that_has_enough_takes_no_more_until_it_is_eased():
     for task in worker._searches:
         task.cancel()
     worker.reader.close()
+
+
+async def test_a_final_whose_audio_is_broken_is_answered_without_words_and_buried():
+    worker = ReadingWorker(
+        ScriptedTranscriber(lambda request: "好"), brokers=["b:1"], name="w", announce=announce
+    )
+    worker._sender = Sender()
+    task = await delivering(worker)
+    broken = wire.Speech(
+        call_id="c",
+        channel="agent",
+        start_ms=70,
+        end_ms=900,
+        final=True,
+        endpoint="pause",
+        packed=b"nonsense",
+        source="g",
+        seq=4,
+    )
+    event = Event(wire.SPEECH, broken, 9)
+    await worker._message(wire.SPEECH, event)
+    await worker._outbox.flush()
+    [read] = worker._sender.sent
+    assert (read.transcript.utterance_id, read.transcript.text, read.seq) == ("c:agent:70", "", 4)
+    assert [(topic, place) for topic, _, _, place in worker._sender.buried] == [("speech", "0:9")]
+    assert event.acked == 1
+    worker.reader.close()
+    task.cancel()
+
+
+async def test_a_consumer_that_is_replaced_leaves_no_call_behind():
+    worker = following()
+    await worker._message(wire.SIGNALS, Event(wire.SIGNALS, STARTED))
+    worker._gone()
+    assert "c" not in worker.following
+    assert worker.states.partitions == set()
+    assert worker.readiness() is not None
