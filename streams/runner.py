@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, Literal, Protocol, TypeVar
 
 import structlog
@@ -282,14 +283,15 @@ class Runner(Generic[C]):
 
     def _hear(self, calls: Sequence[C]) -> None:
         for heard, items in hear_together(call.heard for call in calls):
-            self._guarded(self._calls[heard.info.call_id], lambda call, items=items: self._heard(call, items))
+            call = self._calls[heard.info.call_id]
+            self._guarded(call, partial(self._heard, call, items))
         for call in calls:
-            self._guarded(call, lambda call: self._reach(call, call.heard.watermark_ms))
+            self._guarded(call, partial(self._reach, call, call.heard.watermark_ms))
 
-    def _guarded(self, call: C, work: Callable[[C], None]) -> None:
+    def _guarded(self, call: C, work: Callable[[], None]) -> None:
         """A detector that fails in one call must not cost the others their round."""
         try:
-            work(call)
+            work()
         except Exception as error:
             # The message may quote what was said: only the place is told.
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -377,5 +379,5 @@ class Runner(Generic[C]):
             silent_s = now - (call.heard.last_arrival_s or now)
             if call.paced and silent_s > self.STALLED_S:
                 reached = call.heard.media_ms + int(silent_s * 1000)
-                self._guarded(call, lambda call, reached=reached: self._reach(call, reached))
+                self._guarded(call, partial(self._reach, call, reached))
         self._serve()

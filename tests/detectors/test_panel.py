@@ -214,5 +214,5 @@ def test_the_same_events_give_the_same_detections_even_after_a_restart(
 
 
 def test_a_snapshot_of_another_pack_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected a snapshot of this pack"):
+    with pytest.raises(ValueError, match="expected a snapshot under rules"):
         quiet().restore(Panel(CALL, parse_pack('id: e\nversion: "1"\nrules: []\n', "e.yaml")).snapshot())
