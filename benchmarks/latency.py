@@ -20,7 +20,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +30,7 @@ from app.demo import truth
 from benchmarks import plots
 from benchmarks.machine import machine
 from benchmarks.measured import (
+    Delay,
     Key,
     Measured,
     Stay,
@@ -153,12 +154,31 @@ def climb(
     return rows, best
 
 
+def drift(first: Sequence[Delay], last: Sequence[Delay], names: dict[str, str]) -> float | None:
+    """By how much the same phrases came later at the end than at the start: the median over phrases.
+
+    A few phrases always take long; how many of them a fifth of a run holds decides its p95.
+    """
+    parts: list[dict[tuple[str, str], list[float]]] = []
+    for delays in (first, last):
+        part: dict[tuple[str, str], list[float]] = {}
+        for delay in delays:
+            part.setdefault((names[delay.call_id], delay.what), []).append(delay.seconds)
+        parts.append(part)
+    both = parts[0].keys() & parts[1].keys()
+    later = [median(parts[1][phrase]) - median(parts[0][phrase]) for phrase in both]
+    return rounded(median(later)) if later else None
+
+
 def over_time(measured: Measured) -> Row:
     """What a soak is judged by."""
     report = measured.report
     seconds = report.ended_s - report.begun_s
     alerts = fifths(alert_delays(measured, measured.score()), report.begun_s, seconds)
     p95 = [percentiles(part)["p95_s"] for part in alerts]
+    finals = fifths(final_delays(measured), report.begun_s, seconds)
+    final_p95 = [percentiles(part)["p95_s"] for part in finals]
+    names_ = {call.call_id: call.name for call in report.calls}
     during = [s for s in measured.samples if report.begun_s <= s.at_s <= report.ended_s]
     parts = [[s for s in during if int(5 * (s.at_s - report.begun_s) / seconds) == n] for n in range(5)]
     rss = [_mean([s.rss_mib for s in part]) for part in parts]
@@ -171,6 +191,11 @@ def over_time(measured: Measured) -> Row:
     return {
         "p95_by_fifth_s": p95,
         "p95_last_to_first": rounded(p95[4] / p95[0]) if p95[0] and p95[4] else None,
+        "final_p95_by_fifth_s": final_p95,
+        "final_p95_last_to_first": rounded(final_p95[4] / final_p95[0])
+        if final_p95[0] and final_p95[4]
+        else None,
+        "same_phrase_drift_s": drift(alerts[0], alerts[4], names_),
         "rss_mib_by_fifth": rss,
         "rss_mib_per_hour_after_warm_up": rounded(growth * 3600, 1) if growth is not None else None,
         "memory_flat": None if not (rss[1] and rss[4]) else rss[4] <= rss[1] * (1 + FLAT),

@@ -22,8 +22,9 @@ BUSY = 0.6
 PARTITION_BYTES_S = 5_000_000.0
 """What one partition is planned to take, a tenth of what a broker's disk writes; keeps one worker's share of
 recovery small."""
-KEPT_S = {"speech": 3_600, "transcripts": 3_600, "signals": 21_600, "alerts": 86_400}
-"""How long each topic keeps what it has (``streams.kafka``); the small ones like ``alerts``."""
+KEPT_S = {"speech": 3_600, "transcripts": 3_600, "signals": 21_600, "calls": 600, "alerts": 86_400}
+"""How long each topic keeps what it has (``streams.kafka``); the small ones like ``alerts``. ``calls`` is
+compacted: about what was written since the cleaner came round."""
 
 
 def plan(units: dict[str, Any], calls: int, calls_per_asr: float, spare: float = 1.25) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.latency import Reference, over_time, passes, read, table, written
+from benchmarks.latency import Reference, drift, over_time, passes, read, table, written
 from benchmarks.load import LoadReport
-from benchmarks.measured import Measured, Sample, Socket
+from benchmarks.measured import Delay, Measured, Sample, Socket
 
 GOOD = {
     "p95_s": 1.9,
@@ -76,6 +76,15 @@ def test_memory_that_grows_only_while_warming_up_is_flat() -> None:
     assert found["memory_flat"] is True
     assert found["queues_flat"] is True
     assert found["queues_by_fifth"]["jobs_final"] == [0, 1, 0, 1, 1]
+
+
+def test_drift_compares_the_same_phrases() -> None:
+    """The second call's phrase always takes long; the last fifth only holds more of it."""
+    names = {"c1": "one", "c2": "two"}
+    first = [Delay(0.0, 0.4, "rule", "c1"), Delay(1.0, 2.4, "rule", "c2")]
+    last = [Delay(90.0, 0.5, "rule", "c1"), *(Delay(91.0 + n, 2.5, "rule", "c2") for n in range(3))]
+    assert drift(first, last, names) == pytest.approx(0.1)
+    assert drift(first, [], names) is None
 
 
 def test_memory_and_queues_that_grow_are_not() -> None:
