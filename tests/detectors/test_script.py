@@ -475,5 +475,5 @@ def test_every_deviation_left_standing_is_missed_late_or_out_of_order_on_the_che
 
 def test_a_snapshot_of_another_pack_is_refused() -> None:
     snapshot = Panel(CALL, pack(GREETING)).snapshot()
-    with pytest.raises(ValueError, match="restore a call with the pack"):
+    with pytest.raises(ValueError, match="expected a snapshot under rules"):
         Panel(CALL, pack(IDENTITY)).restore(snapshot)
