@@ -28,3 +28,6 @@ def configure(level: str, as_json: bool) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    for name in ("aiokafka", "faust", "mode"):
+        # They tell of each connection that fails, many times a second; what it means for us is told by us.
+        logging.getLogger(name).setLevel(logging.CRITICAL)

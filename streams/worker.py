@@ -11,7 +11,6 @@ stays loaded.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -42,12 +41,6 @@ Events = AsyncIterator[Any]
 class Out(NamedTuple):
     message: Message
     done: Done
-
-
-def _quiet() -> None:
-    # Faust tells in detail of every rebalance; what matters of it is told here.
-    for name in ("faust", "mode", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Worker:
@@ -106,7 +99,6 @@ class Worker:
         self._stop.set()
 
     async def run(self) -> None:
-        _quiet()
         await self._sender.start()
         tasks = [
             asyncio.create_task(self._outbox.deliver(), name="deliver"),
