@@ -11,6 +11,7 @@ stays loaded.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -78,6 +79,7 @@ class Worker:
         self._outbox: Outbox[Out] = Outbox(self._send, time.monotonic, lambda out: False, to="broker")
         self._stop = asyncio.Event()
         self._app: faust.App | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="duting-faust-")
         self._taken: dict[TP, int] = {}
         """Offset behind the last message taken, by partition; before the first, where it is to begin."""
         self._acks = InOrder()
@@ -120,6 +122,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._sender.stop()
+            self._folder.cleanup()
 
     async def _serve(self) -> str | None:
         """One Faust application, until it is to stop; else why it is to be replaced."""
@@ -198,6 +201,8 @@ class Worker:
             self.GROUP,
             broker=[f"kafka://{broker}" for broker in self._brokers],
             store="memory://",
+            # It makes folders there although it keeps nothing on disk.
+            datadir=self._folder.name,
             autodiscover=False,
             web_enabled=False,
             topic_allow_declare=False,

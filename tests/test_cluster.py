@@ -71,6 +71,7 @@ def test_calls_through_the_cluster_give_the_same_alerts_as_one_process(rig):
         "speech",
         "transcripts",
     ]
+    assert not list(ROOT.glob("duting-*-data")), "nothing is written where a worker was started"
     why = " ".join(dict(headers)["why"].decode() for headers, _ in letters)
     assert "schema version" in why
     assert "秘密" not in why
