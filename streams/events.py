@@ -87,6 +87,26 @@ class Hold(Struct, frozen=True, kw_only=True, tag=True):
     """``music``: nobody said so, but music plays on a channel."""
 
 
+class KeyPressed(Struct, frozen=True, kw_only=True, tag=True):
+    """Somebody pressed a key of the telephone (DTMF). Which one is not kept: it may belong to a PIN."""
+
+    call_id: str
+    channel: Channel
+    media_ms: int
+
+
+class Transfer(Struct, frozen=True, kw_only=True, tag=True):
+    """The telephony hands the call to somebody else; whom, if it says so, as an account or a queue."""
+
+    call_id: str
+    media_ms: int
+    to: str | None = None
+
+
+Telephony = Hold | KeyPressed | Transfer
+"""What a telephone, or the system around it, tells of a call while it runs."""
+
+
 class AudioFrame(Struct, frozen=True, kw_only=True, tag=True):
     """A piece of one channel's audio, in order, without holes."""
 
@@ -531,7 +551,17 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 CallEvent = (
-    CallStarted | CallUpdated | CallEnded | Hold | Gap | SpeechStarted | SpeechStopped | Voice | Transcript
+    CallStarted
+    | CallUpdated
+    | CallEnded
+    | Hold
+    | KeyPressed
+    | Transfer
+    | Gap
+    | SpeechStarted
+    | SpeechStopped
+    | Voice
+    | Transcript
 )
 """What detectors see, in the order of the stream."""
 

@@ -26,9 +26,9 @@ from streams.events import (
     Channel,
     Finding,
     Hint,
-    Hold,
     Marker,
     OutletEvent,
+    Telephony,
     Transcript,
     Voice,
 )
@@ -231,7 +231,7 @@ class Following:
             case Voice():
                 self._tell(call, followed.cut(event, signal.heard_ms))
             case _:
-                if not isinstance(event, Hold):
+                if not isinstance(event, Telephony):
                     self._post([event])
                 self._tell(call, followed.noticed(event, signal.heard_ms))
 

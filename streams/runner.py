@@ -35,6 +35,7 @@ from streams.events import (
     Hold,
     SpeechStarted,
     SpeechStopped,
+    Telephony,
     Utterance,
 )
 from streams.heard import HeardCall, hear_together
@@ -49,7 +50,7 @@ GAPS = Counter("duting_gap_seconds", "Audio that never came or was dropped", ["r
 REFUSED = Counter("duting_calls_refused", "Calls for which there was no room")
 
 EndReason = Literal["hangup", "disconnected", "interrupted", "error"]
-Noticed = CallUpdated | Gap | Hold | SpeechStarted | SpeechStopped
+Noticed = CallUpdated | Gap | Telephony | SpeechStarted | SpeechStopped
 """What is heard of a call beside its utterances, or told by its telephony."""
 
 
@@ -246,10 +247,11 @@ class Runner(Generic[C]):
         call.heard.info = info
         self._notice(call, CallUpdated(call=info, media_ms=call.heard.media_ms))
 
-    def signal(self, event: Hold) -> None:
+    def signal(self, event: Telephony) -> None:
         """The telephony tells what happens in a call; ``KeyError`` if there is no such call."""
         call = self._calls[event.call_id]
-        call.heard.telephony_told()
+        if isinstance(event, Hold):
+            call.heard.telephony_told()
         self._notice(call, event)
 
     def hear(self, item: AudioFrame | Gap) -> None:
