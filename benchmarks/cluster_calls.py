@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import websockets
 
-from app.demo.phone import CHUNK, RATE, tracks
+from app.phones.twilio import CHUNK, RATE, tracks
 from streams.audio import MULAW, ChannelAudio, encode_mulaw
 from streams.events import Alert, AudioFrame, CallInfo, Gap, OutletEvent, Published
 from streams.local import LocalRunner

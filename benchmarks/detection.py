@@ -27,7 +27,7 @@ from rich.table import Table
 from app import logs
 from app.build import rules
 from app.demo import truth
-from app.demo.phone import tracks
+from app.phones.twilio import tracks
 from benchmarks.engine import Frames, Listened, Watched, listen, telephone
 from benchmarks.machine import machine
 from benchmarks.plain_matching import plain

@@ -39,9 +39,9 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from app.demo import truth
-from app.demo.phone import CHUNK, RATE, tracks
 from app.ingest.sockets import IngestSockets
 from app.ingest.twilio import TwilioStream
+from app.phones.twilio import CHUNK, RATE, tracks
 from app.recorder import Recorders
 from benchmarks.machine import machine
 from streams import silero

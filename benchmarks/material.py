@@ -14,8 +14,8 @@ import numpy as np
 from msgspec import structs
 from websockets.frames import Frame, Opcode
 
-from app.demo.phone import CHUNK, RATE, tracks
 from app.demo.truth import ScriptedCall, Span, Turn
+from app.phones.twilio import CHUNK, RATE, tracks
 from streams.audio import encode_mulaw
 
 CHUNK_S = CHUNK / RATE

@@ -15,7 +15,7 @@ from itertools import count
 import numpy as np
 
 from app.demo import truth
-from app.demo.phone import RATE
+from app.phones.twilio import RATE
 from benchmarks.load import GRACE_S, PAUSE_S, orders
 from benchmarks.material import cut, fitting, heard
 from detectors.panel import Panel

@@ -12,7 +12,8 @@ import pytest
 
 from app.api.static import FOLDER
 from app.demo import run
-from app.demo.phone import play
+from app.phones.call import PhoneCall
+from app.phones.twilio import play
 from app.store import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
@@ -88,10 +89,10 @@ class Telephone(threading.Thread):
     def __init__(self, server, call_id, audio):
         super().__init__(daemon=True)
         self._arguments = (
-            server.address.replace("http", "ws", 1) + "/ingest/twilio",
-            call_id,
-            audio,
-            {"token": TOKEN, "agent": "8001", "queue": "理财专线", "customer_level": "金卡"},
+            server.address.replace("http", "ws", 1),
+            PhoneCall(
+                call_id, audio, TOKEN, {"agent": "8001", "queue": "理财专线", "customer_level": "金卡"}
+            ),
             time.monotonic,
         )
 

@@ -16,7 +16,8 @@ import pytest
 import websockets
 
 from app.demo import run, truth
-from app.demo.phone import play
+from app.phones.call import PhoneCall
+from app.phones.twilio import play
 from app.store import Store
 from streams import events
 
@@ -62,6 +63,11 @@ def short(short_call):
 
 def ingest(server):
     return server.address.replace("http", "ws", 1) + "/ingest/twilio"
+
+
+def dial(server, call_id, short):
+    address = server.address.replace("http", "ws", 1)
+    return play(address, PhoneCall(call_id, short[0].audio, TOKEN), time.monotonic)
 
 
 def test_a_call_over_the_websocket_raises_its_alerts_at_a_supervisors_socket(server, short):
@@ -148,15 +154,7 @@ def test_bad_input_is_told_what_was_expected_and_another_call_does_not_notice(
     server, short, messages, said, code
 ):
     async def both():
-        call = asyncio.create_task(
-            play(
-                ingest(server),
-                f"beside-{code}-{abs(hash(said)) % 10_000}",
-                short[0].audio,
-                {"token": TOKEN},
-                time.monotonic,
-            )
-        )
+        call = asyncio.create_task(dial(server, f"beside-{code}-{abs(hash(said)) % 10_000}", short))
         await asyncio.sleep(0)
         answer = await spoil(ingest(server), *messages)
         call.cancel()
@@ -169,9 +167,7 @@ def test_bad_input_is_told_what_was_expected_and_another_call_does_not_notice(
 
 def test_the_same_call_id_twice_is_refused(server, short):
     async def twice():
-        first = asyncio.create_task(
-            play(ingest(server), "twice", short[0].audio, {"token": TOKEN}, time.monotonic)
-        )
+        first = asyncio.create_task(dial(server, "twice", short))
         async with websockets.connect(ingest(server)) as socket:
             for _ in range(200):
                 await socket.send(json.dumps({"event": "connected"}))
@@ -257,9 +253,7 @@ async def _play_until_alert(server, short, seen):
     listening = asyncio.create_task(supervisor.listen(time.monotonic))
     await asyncio.wait_for(supervisor.connected.wait(), 10)
     began = time.monotonic()
-    playing = asyncio.create_task(
-        play(ingest(server), "killed", short[0].audio, {"token": TOKEN}, time.monotonic)
-    )
+    playing = asyncio.create_task(dial(server, "killed", short))
     await asyncio.wait_for(alerted.wait(), 30)
     sent = time.monotonic() - began
     playing.cancel()

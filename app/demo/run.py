@@ -21,8 +21,9 @@ import msgspec
 import websockets
 
 from app.demo import truth
-from app.demo.phone import Played, play
 from app.errors import DutingError
+from app.phones.call import PhoneCall, Played
+from app.phones.twilio import play
 from streams.events import Alert, Published
 
 METADATA = (
@@ -237,12 +238,10 @@ async def play_all(
         await asyncio.sleep(stagger_s)
         while waiting:
             number, call = waiting.pop(0)
-            parameters = {**METADATA[number % len(METADATA)], "token": token}
-            url = address.replace("http", "ws", 1) + "/ingest/twilio"
+            dialled = PhoneCall(ids[call.name], call.audio, token, METADATA[number % len(METADATA)])
+            url = address.replace("http", "ws", 1)
             outcome.played[call.name] = await _patiently(
-                lambda call=call, url=url, parameters=parameters: play(
-                    url, ids[call.name], call.audio, parameters, clock
-                )
+                lambda url=url, dialled=dialled: play(url, dialled, clock)
             )
             if on_done is not None:
                 on_done(call.name)

@@ -133,7 +133,7 @@ class Parser:
         raise NotImplementedError
 
     def hint(self, hint: Hint) -> str | bytes | None:
-        """How the peer is told what its agent may say next; ``None`` where the protocol has no place for it."""
+        """How the peer is told what its agent may say next; ``None`` where it cannot be."""
         return None
 
     def refusal(self, message: str, code: int) -> str | bytes | None:
@@ -157,17 +157,20 @@ class Fields:
 
 
 def fields(given: Mapping[str, object]) -> Fields:
-    """Sort metadata: ``agent``, ``queue``, ``customer``, ``customer_level``, ``direction``; the rest is custom.
+    """Sort metadata: ``agent``, ``queue``, ``customer``, ``customer_level``, ``direction``; the rest is
+    custom.
 
-    Raises ``IngestError`` where there is too much of it, a name is too long, a value is none, or the direction
-    is unknown.
+    Raises ``IngestError`` where there is too much of it, a name or value is too long or of another kind, or
+    the direction is unknown.
     """
     if len(given) > MOST_FIELDS:
         raise IngestError(f"expected at most {MOST_FIELDS} fields of metadata, got {len(given)}")
     texts: dict[str, str] = {}
     for name, value in given.items():
         if not name or len(name) > LONGEST_NAME:
-            raise IngestError(f"expected names of metadata of 1 to {LONGEST_NAME} characters, got {len(name)}")
+            raise IngestError(
+                f"expected names of metadata of 1 to {LONGEST_NAME} characters, got {len(name)}"
+            )
         if isinstance(value, bool):
             value = "true" if value else "false"
         if not isinstance(value, str | int | float):
@@ -175,7 +178,7 @@ def fields(given: Mapping[str, object]) -> Fields:
         text = str(value)
         if len(text) > LONGEST_VALUE:
             raise IngestError(
-                f"expected at most {LONGEST_VALUE} characters for the metadata field {name!r}, got {len(text)}"
+                f"expected at most {LONGEST_VALUE} characters for the field {name!r}, got {len(text)}"
             )
         texts[name] = text
     direction = texts.pop("direction", None)
