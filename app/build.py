@@ -1,13 +1,14 @@
 """The composition root: what the service is made of, and the order of the path, in plain code.
 
-ingest ─► listen ─► transcribe ─► detect ─► raise ─► outlet ─► dashboard
-Twilio    └──────────── LocalRunner ─────────────┘   store     feed
+ingest ───► listen ─► transcribe ─► detect ─► raise ─► outlet ─► dashboard
+telephones  └──────────── LocalRunner ─────────────┘   store     feed
+Assembly
 
 In a cluster the middle is elsewhere, behind the topics of a broker:
 
-ingest ─► GatewayRunner ═► ReadingWorker ═► FollowingWorker ═► Publisher ─► outlet ─► dashboard
-Twilio    listen     speech              transcripts        alerts,         store,    feed
-                     └════ signals ═════════════▲           markers, hints  Redis
+ingest ───► GatewayRunner ═► ReadingWorker ═► FollowingWorker ═► Publisher ─► outlet ─► dashboard
+telephones  listen     speech              transcripts        alerts,         store,    feed
+Assembly               └════ signals ═════════════▲           markers, hints  Redis
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from app.api.application import application
 from app.cluster import Gateway, Membership, prepare
 from app.errors import PackRefused
 from app.head import OnnxHead
-from app.ingest import twilio
+from app.ingest.assembly import Assembly, Began
+from app.ingest.protocols import ROUTES
+from app.ingest.session import Lines
 from app.live import Live, LocalLive
 from app.outlet import LocalOutlet, Outlet, close_interrupted
 from app.recorder import Recorders
@@ -36,6 +39,7 @@ from app.redis_outlet import RedisOutlet
 from app.rulebook import RuleBook
 from app.settings import Settings, prepare_processor
 from app.store import Store
+from app.store.times import read
 from detectors.privacy import redact
 from detectors.rules import DEFAULT_PACK, Pack, PackError, load_packs
 from streams import silero
@@ -60,6 +64,7 @@ class Service:
     audio: Recorders | None
     rules: RuleBook
     live: Live
+    lines: Lines
     gateway: Gateway | None = None
     """Beside the runner of a cluster's gateway."""
 
@@ -74,7 +79,7 @@ class Service:
             self.store,
             self.outlet,
             self.rules,
-            routes=[twilio.route(self.runner, self.settings.token())],
+            routes=[route(self.lines) for route in ROUTES],
             health=self.health,
             ready=self.missing,
             live=self.live,
@@ -94,6 +99,7 @@ class Service:
         elif isinstance(self.outlet, RedisOutlet):
             await close_interrupted(self.store, self.outlet)
         await self.runner.start()
+        await self.lines.assembly.start()
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
             yield
@@ -101,6 +107,7 @@ class Service:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+            await self.lines.assembly.stop()
             await self.runner.stop()
             if self.gateway is not None and isinstance(self.runner, GatewayRunner):
                 await self.gateway.stop(self.runner)
@@ -172,7 +179,14 @@ def build(
         gateway = Gateway(sender, publisher, membership)
     book.record = store.audit.record
     book.on_loaded = lambda: emit([runner.health()])
-    return Service(settings, store, outlet, runner, audio, book, live, gateway)
+
+    async def earlier(call_id: str) -> Began | None:
+        found = await asyncio.to_thread(store.calls.began, call_id)
+        return None if found is None else Began(read(found[0]).timestamp(), found[1])
+
+    assembly = Assembly(runner, earlier if gateway is not None else None)
+    lines = Lines(settings, assembly, settings.token())
+    return Service(settings, store, outlet, runner, audio, book, live, lines, gateway)
 
 
 async def reachable(settings: Settings) -> None:

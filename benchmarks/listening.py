@@ -133,7 +133,7 @@ def listen(calls: Sequence[dict[str, bytes]], clock: Clock) -> tuple[list[list[A
         with clock.stage("parse"):
             for stream, own_messages in zip(streams, arrived, strict=True):
                 for message in own_messages:
-                    stream.receive(message)
+                    stream.text(message)
                 own_messages.clear()
         with clock.stage("decode"):
             frames = [item for stream in streams for item in stream.take() if isinstance(item, AudioFrame)]

@@ -129,6 +129,7 @@ class GatewayRunner(Runner[_Call]):
     HEARTBEAT_S = 0.25
     """A call that comes at the pace of speech tells at least so often how far it is."""
     UNPACED_MESSAGES = 500
+    shares_calls = True
     FLUSH_S = 20.0
 
     def __init__(

@@ -125,6 +125,8 @@ class Runner(Generic[C]):
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
     LONGEST_PARTIAL_MS = 8_000
+    shares_calls = False
+    """Whether a call that was cut off may come back over another process."""
 
     def __init__(
         self,
@@ -209,6 +211,11 @@ class Runner(Generic[C]):
     @property
     def calls(self) -> int:
         return len(self._calls)
+
+    def has(self, call_id: str) -> bool:
+        """Whether a call is in progress here, and not about to end."""
+        call = self._calls.get(call_id)
+        return call is not None and not call.ended
 
     # ── a call ────────────────────────────────────────────────────────────────────────────────────
 

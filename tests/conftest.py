@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Fixtures, which pytest finds by their names here.
 from tests.redis_services import redis_server, redis_url, shared_redis  # noqa: F401
@@ -20,7 +21,15 @@ from tests.services import (  # noqa: F401
 
 # A machine that is busy with something else is no reason to fail: speed is measured in benchmarks/.
 settings.register_profile("duting", deadline=None)
-settings.load_profile("duting")
+# For a night: a million inputs for each test that does not say otherwise, without a database that grows.
+settings.register_profile(
+    "night",
+    deadline=None,
+    max_examples=1_000_000,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "duting"))
 
 ROOT = Path(__file__).parent.parent
 CALLS = ROOT / "tests" / "calls"

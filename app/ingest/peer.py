@@ -16,6 +16,8 @@ from app.errors import IngestError
 from streams.events import AudioFrame, CallInfo, Channel, Gap, Hint
 
 CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+MOST_MS = 7 * 24 * 3_600_000
+"""Of a stamp: a week. What is beyond it is a broken clock."""
 MOST_FIELDS = 64
 """Of metadata."""
 LONGEST_NAME, LONGEST_VALUE = 64, 1024
@@ -39,6 +41,8 @@ class Opened:
     """Hertz on the wire."""
     token: str | None = None
     """The ingest token, where the protocol carries one in its messages."""
+    stamped: bool = False
+    """The peer stamps its audio: where it sent nothing for a while, its times show it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""WebSockets that hand small text frames straight to a function.
+"""WebSockets that hand small frames straight to a function.
 
 uvicorn puts every message into a queue, stops reading from the socket, wakes the application's task, which
 takes it out, and starts reading again: about 100 µs a message. A telephone sends a hundred messages a second
 and call. ``IngestSockets`` is uvicorn's own implementation with one more way: an application that calls
-``feed`` gets each unfragmented text frame where it arrives, in the event loop's read callback. Everything
-else (handshake, pings, close, fragments, binary, what is too long or malformed) goes the ordinary way.
+``feed`` gets each unfragmented frame where it arrives, in the event loop's read callback. Everything else
+(handshake, pings, close, fragments, what is too long or malformed) goes the ordinary way.
 """
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ except ImportError:  # a platform without the compiled part
     from websockets.utils import apply_mask
 
 Taker = Callable[[bytes], None]
+"""Takes a message's payload; must not raise."""
 
 _EXTENSION = "duting.feed"
-_TEXT = 0x81
-"""First byte of a frame that is text, whole and without extensions (RFC 6455, 5.2)."""
+_TEXT, _BINARY = 0x81, 0x82
+"""First byte of a frame that is text or binary, whole and without extensions (RFC 6455, 5.2)."""
 _CONTROL = 0x88
 """First bytes from here on up: a control frame, whole and without extensions."""
 
 
-def feed(scope: MutableMapping[str, Any], take: Taker) -> bool:
-    """From now on call ``take`` with the UTF-8 of each text message; ``False``: this server cannot.
+def feed(scope: MutableMapping[str, Any], text: Taker, binary: Taker) -> bool:
+    """From now on call ``text`` with the UTF-8 of each text message and ``binary`` with each binary one.
 
-    Call it right after the socket was accepted, and go on awaiting ``receive``: what is no plain text frame
-    still comes there, and so do all messages after the first that was fragmented, binary or malformed, so
-    that order is kept. ``take`` must not raise.
+    ``False``: this server cannot. Call it right after the socket was accepted, and go on awaiting
+    ``receive``: what is no plain frame still comes there, and so do all messages after the first that was
+    fragmented or malformed, so that order is kept.
     """
     begin = scope.get("extensions", {}).get(_EXTENSION)
-    return begin is not None and begin(take)
+    return begin is not None and begin(text, binary)
 
 
 class IngestSockets(WebSocketsSansIOProtocol):
     """uvicorn's WebSockets, with ``feed``. Only for servers without ``permessage-deflate``."""
 
-    _take: Taker | None = None
+    _text: Taker | None = None
+    _binary: Taker
     _rest: bytes = b""
     """The beginning of a frame whose end has not come; less than ``ws_max_size`` and a header."""
 
@@ -52,15 +54,15 @@ class IngestSockets(WebSocketsSansIOProtocol):
         if hasattr(self, "scope") and not self.config.ws_per_message_deflate:
             self.scope["extensions"][_EXTENSION] = self._begin
 
-    def _begin(self, take: Taker) -> bool:
+    def _begin(self, text: Taker, binary: Taker) -> bool:
         if not self.queue.empty():  # a message came before the handshake was answered
             return False
-        self._take = take
+        self._text, self._binary = text, binary
         return True
 
     def data_received(self, data: bytes) -> None:
-        take = self._take
-        if take is None:
+        text = self._text
+        if text is None:
             super().data_received(data)
             return
         if self._rest:
@@ -74,19 +76,20 @@ class IngestSockets(WebSocketsSansIOProtocol):
                 length = data[at + 2] << 8 | data[at + 3]
                 body += 2
             plain = second & 0x80 and length != 127 and length <= self.config.ws_max_size
-            if not plain or (first != _TEXT and first < _CONTROL):
-                self._take, self._rest = None, b""
+            if not plain or (first != _TEXT and first != _BINARY and first < _CONTROL):
+                self._text, self._rest = None, b""
                 super().data_received(data[at:])
                 return
             end = body + 4 + length
             if size < end:
                 break
-            if first == _TEXT:
+            if first < _CONTROL:
+                take = text if first == _TEXT else self._binary
                 take(apply_mask(data[body + 4 : end], data[body : body + 4]))
             else:
                 super().data_received(data[at:end])
                 if self.conn.parser_exc is not None:  # it has been told already
-                    self._take, self._rest = None, b""
+                    self._text, self._rest = None, b""
                     return
             at = end
         self._rest = data[at:]

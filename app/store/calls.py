@@ -129,6 +129,16 @@ class Calls:
         with self._store.reading() as session:
             return session.get(CallRow, call_id) is not None
 
+    def began(self, call_id: str) -> tuple[str, int] | None:
+        """When a call began that is live, and the latest media time known of it; ``None`` if it is not."""
+        with self._store.reading() as session:
+            row = session.execute(
+                select(CallRow.started_at, CallRow.media_ms).where(
+                    CallRow.call_id == call_id, CallRow.state == "live"
+                )
+            ).first()
+        return None if row is None else (row[0], row[1])
+
     def live(self) -> list[tuple[str, int]]:
         """Ids of live calls, each with the latest media time known of it."""
         with self._store.reading() as session:

@@ -10,5 +10,10 @@ def written(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
+def read(text: str) -> datetime:
+    """The inverse of ``written``."""
+    return datetime.fromisoformat(text)
+
+
 def now() -> datetime:
     return datetime.now(UTC)

@@ -1,0 +1,13 @@
+"""Every protocol by which telephones come in, in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+
+from app.ingest import twilio
+from app.ingest.session import Lines
+
+ROUTES: tuple[Callable[[Lines], APIRouter], ...] = (twilio.route,)
+"""Each makes the routes of one protocol."""

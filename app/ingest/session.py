@@ -1,0 +1,118 @@
+"""The WebSocket around a parser: how telephones that speak WebSocket come in."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from app.errors import IngestError
+from app.ingest.assembly import Assembly
+from app.ingest.connection import Connection
+from app.ingest.hints import Hints
+from app.ingest.peer import Parser
+from app.ingest.sockets import feed
+from app.settings import Settings
+
+
+@dataclass
+class Lines:
+    """What every protocol's edge needs: where calls go, and who may bring them."""
+
+    settings: Settings
+    assembly: Assembly
+    token: str
+    hints: Hints | None = None
+    _connections: int = field(default=0, init=False)
+
+    @property
+    def most_connections(self) -> int:
+        """At once. Twice as many as calls, for protocols with a connection for each channel, and some that
+        only begin."""
+        return 2 * self.settings.max_calls + 200
+
+    async def serve(self, socket: WebSocket, parser: Parser, subprotocol: str | None = None) -> None:
+        """Accept a WebSocket and bring what it says to its call; returns when it is over."""
+        if self._connections >= self.most_connections:
+            await socket.close(1013)  # before it is accepted: HTTP 403
+            return
+        self._connections += 1
+        try:
+            await socket.accept(subprotocol)
+            await _Session(socket, parser, self).run()
+        finally:
+            self._connections -= 1
+
+
+def presented(socket: WebSocket) -> str | None:
+    """The token that came with the handshake: as a Bearer header, as Basic's password, or as ``?token=``."""
+    scheme, _, value = socket.headers.get("authorization", "").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return value.strip()
+        case "basic":
+            with suppress(binascii.Error, UnicodeDecodeError):
+                return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    return socket.query_params.get("token")
+
+
+class _Session:
+    """One socket: hands its messages to the connection, and is the connection's ``Edge``."""
+
+    def __init__(self, socket: WebSocket, parser: Parser, lines: Lines) -> None:
+        self._socket = socket
+        self._connection = Connection(
+            parser,
+            lines.assembly,
+            self,
+            token=lines.token,
+            presented=presented(socket),
+            hints=lines.hints,
+        )
+
+    async def run(self) -> None:
+        feed(self._socket.scope, self._connection.text, self._connection.binary)
+        receiving = asyncio.create_task(self._receive())
+        try:
+            await self._connection.run()
+        finally:
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
+
+    async def _receive(self) -> None:
+        """What does not come through ``feed``: the end, and all of it on other servers."""
+        try:
+            while True:
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    break
+                if (text := message.get("text")) is not None:
+                    self._connection.text(text)
+                else:
+                    self._connection.binary(message["bytes"])
+        except RuntimeError:  # it is closed already
+            pass
+        finally:
+            self._connection.gone()
+
+    async def send(self, data: str | bytes) -> None:
+        try:
+            if isinstance(data, str):
+                await self._socket.send_text(data)
+            else:
+                await self._socket.send_bytes(data)
+        except (RuntimeError, WebSocketDisconnect):
+            raise IngestError("the peer has closed the connection", 1001) from None
+
+    async def refuse(self, message: str, code: int) -> None:
+        with suppress(WebSocketDisconnect):
+            # RFC 6455: a close reason has room for 123 bytes.
+            await self._socket.close(code, message.encode()[:120].decode(errors="ignore"))
+
+    async def close(self) -> None:
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self._socket.close(1000)
