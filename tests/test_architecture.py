@@ -37,6 +37,7 @@ PURE = (
     "heard",
     "followed",
     "following",
+    "assembly",
 )
 IMPURE_MODULES = ("asyncio", "time", "threading", "multiprocessing", "socket", "subprocess", "httpx")
 CLOCK_READS = ("now", "utcnow", "today")

@@ -165,7 +165,7 @@ def test_bad_input_is_told_what_was_expected_and_another_call_does_not_notice(
     assert closed == code
 
 
-def test_the_same_call_id_twice_is_refused(server, short):
+def test_a_call_that_comes_over_another_connection_already_is_refused(server, short):
     async def twice():
         first = asyncio.create_task(dial(server, "twice", short))
         async with websockets.connect(ingest(server)) as socket:
@@ -179,7 +179,7 @@ def test_the_same_call_id_twice_is_refused(server, short):
 
     message, code = asyncio.run(twice())
     assert "in progress already" in message
-    assert code == 1008
+    assert code == 1013
 
 
 def live(server):

@@ -236,7 +236,9 @@ class Connection:
 
     async def _send(self, data: str | bytes) -> None:
         try:
-            await asyncio.wait_for(self._edge.send(data), self.SEND_TIMEOUT_S)
+            # Not `wait_for`: in Python 3.11 it can swallow a cancellation.
+            async with asyncio.timeout(self.SEND_TIMEOUT_S):
+                await self._edge.send(data)
         except TimeoutError:
             raise IngestError(f"an answer was not read within {self.SEND_TIMEOUT_S:.0f} s", 1008) from None
 
