@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import getpass
+import secrets
 import sys
 import tempfile
 from collections.abc import Callable
@@ -80,6 +81,7 @@ def serve_with(
     """Run what ``build`` puts together, until a signal ends it."""
     import uvicorn
 
+    from app.doorkeeper import doorkeeping, raise_file_limit
     from app.ingest.sockets import IngestSockets
     from app.listener import listening_socket
 
@@ -88,11 +90,13 @@ def serve_with(
     listener = listening_socket(settings.host, settings.port, "--port or DUTING_PORT")
     address = f"http://{settings.host}:{listener.getsockname()[1]}"
     service = build(settings, _progress())
+    files = raise_file_limit()
     server = uvicorn.Server(
         uvicorn.Config(
             service.web,
             log_config=None,
             access_log=False,
+            http=doorkeeping(min(settings.max_connections, files - 200)),
             ws=IngestSockets,
             ws_max_size=64 * 1024,
             ws_ping_interval=20,
@@ -207,6 +211,57 @@ def demo(
         report=json,
         fetch=lambda: _resolve_model(),
     )
+
+
+@app.command()
+def phone(
+    kind: Annotated[str, typer.Argument(help="see `duting phone list`")],
+    file: Annotated[Path | None, typer.Option(help="recording: stereo = agent left, customer right")] = None,
+    address: Annotated[str | None, typer.Option(help="of the server; this machine's if left out")] = None,
+    token: Annotated[str | None, typer.Option(help="ingest token; that of the settings if left out")] = None,
+    call_id: Annotated[str | None, typer.Option(help="a new one if left out")] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE: agent, queue, …; may be repeated")
+    ] = None,
+) -> None:
+    """Call a server as a real telephone of that kind would, from a recording: try your deployment."""
+    from app.phones.call import PhoneCall
+    from app.phones.dial import dial
+    from app.phones.kinds import KINDS
+
+    if kind == "list":
+        for name, known in KINDS.items():
+            print(f"{name:12} {known.about}")
+        return
+    if kind not in KINDS:
+        raise typer.BadParameter(f"expected one of {', '.join(KINDS)}, or list; got {kind!r}")
+    if file is None:
+        raise typer.BadParameter("expected --file with a recording")
+    from app.media import open_recording
+
+    recording = open_recording(file)
+    settings = settings_.load()
+    port = (settings.audiosocket_port or 0) if KINDS[kind].scheme == "tcp" else settings.port
+    wrong = [one for one in meta or [] if "=" not in one]
+    if wrong:
+        raise typer.BadParameter(f"expected --meta NAME=VALUE, got {wrong[0]!r}")
+    call = PhoneCall(
+        call_id=call_id or f"phone-{secrets.token_hex(4)}",
+        path=file,
+        token=token or settings.token(),
+        metadata=dict(one.split("=", 1) for one in meta or []),
+    )
+    with _bar(call.call_id, recording.seconds) as advance:
+        played = asyncio.run(
+            dial(
+                kind,
+                address or f"http://{settings.host}:{port}",
+                call,
+                seconds=recording.seconds or 0.0,
+                advance=advance,
+            )
+        )
+    err.print(f"{call.call_id}: played; at worst {played.worst_lag_s * 1000:.0f} ms late", highlight=False)
 
 
 def _resolve_model() -> None:

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(
         default=None, description="what Prometheus on another machine presents at /metrics (Bearer)"
     )
+    audiosocket_port: int | None = Field(
+        default=None, ge=0, le=65535, description="of Asterisk's AudioSocket (TCP); not served if unset"
+    )
     max_calls: int = Field(default=500, ge=1)
     keep_audio: bool = True
     session_hours: int = Field(default=12, ge=1, le=720)
@@ -104,6 +107,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'duting.db').absolute()}"
+
+    @property
+    def max_connections(self) -> int:
+        """At once, over HTTP and WebSocket: two for each call, and people who watch."""
+        return 2 * self.max_calls + 2_000
 
     @property
     def recordings(self) -> Path:

@@ -1,0 +1,25 @@
+"""Every kind of telephone, in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from app.phones import twilio
+from app.phones.call import Clock, PhoneCall, Played
+
+Play = Callable[[str, PhoneCall, Clock], Awaitable[Played]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    scheme: str
+    """Of the address it is given: ``ws``, ``http`` or ``tcp``."""
+    play: Play
+    about: str
+    """What it behaves as, for people."""
+
+
+KINDS: dict[str, Kind] = {
+    "twilio": Kind("ws", twilio.play, "Twilio Media Streams: one WebSocket, both tracks as JSON"),
+}
