@@ -27,9 +27,12 @@ LOG_EVERY_S = 10.0
 def doorkeeping(most: int) -> type[H11Protocol]:
     """uvicorn's HTTP for a server that holds at most ``most`` connections, WebSockets included.
 
-    Beyond that a new connection is closed at once: those that are there stay.
+    Beyond that the one is closed that has been there longest without saying what it wants: whoever has a
+    reason to come says it at once. Where all have said it, the new one is closed.
     """
     last_told_s = float("-inf")
+    silent: dict[H11Protocol, None] = {}
+    """Connections without a request, oldest first."""
 
     class Doorkeeper(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -38,20 +41,32 @@ def doorkeeping(most: int) -> type[H11Protocol]:
                 TURNED_AWAY.labels("full").inc()
                 if time.monotonic() - last_told_s > LOG_EVERY_S:
                     last_told_s = time.monotonic()
-                    log.warning("door.full", connections=len(self.connections))
-                self.transport = transport
-                transport.abort()
-                return
+                    log.warning("door.full", connections=len(self.connections), silent=len(silent))
+                if not silent:
+                    self.transport = transport
+                    transport.abort()
+                    return
+                oldest = next(iter(silent))
+                del silent[oldest]
+                self.connections.discard(oldest)
+                oldest.transport.abort()
             super().connection_made(transport)
+            silent[self] = None
             # Its memory is one timer; it is not taken back, because most requests come within a millisecond.
             self.loop.call_later(FIRST_REQUEST_S, self._check_begun)
 
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.scope is not None:
+                silent.pop(self, None)
+
         def connection_lost(self, exc: Exception | None) -> None:
+            silent.pop(self, None)
             if self.flow is not None:  # it was let in
                 super().connection_lost(exc)
 
         def _check_begun(self) -> None:
-            if self.scope is None and not self.transport.is_closing():
+            if self in silent:
                 TURNED_AWAY.labels("silent").inc()
                 self.transport.abort()
 

@@ -98,6 +98,11 @@ class Connection:
         """Messages since the audio was taken."""
         self.arrived_s = self._clock()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has brought a call."""
+        return self._opened is not None
+
     # ── what the edge hands in ────────────────────────────────────────────────────────────────────
 
     def text(self, data: str | bytes) -> None:

@@ -28,6 +28,8 @@ class Lines:
     token: str
     hints: Hints | None = None
     _connections: int = field(default=0, init=False)
+    _waiting: dict[_Session, None] = field(default_factory=dict, init=False)
+    """Those that have not begun a call, oldest first."""
 
     @property
     def most_connections(self) -> int:
@@ -36,16 +38,28 @@ class Lines:
         return 2 * self.settings.max_calls + 200
 
     async def serve(self, socket: WebSocket, parser: Parser, subprotocol: str | None = None) -> None:
-        """Accept a WebSocket and bring what it says to its call; returns when it is over."""
+        """Accept a WebSocket and bring what it says to its call; returns when it is over.
+
+        Where there are too many, the one gives way that has been there longest without beginning a call;
+        where all have begun one, this one is refused.
+        """
         if self._connections >= self.most_connections:
-            await socket.close(1013)  # before it is accepted: HTTP 403
-            return
+            self._waiting = {one: None for one in self._waiting if not one.has_begun}
+            if not self._waiting:
+                await socket.close(1013)  # before it is accepted: HTTP 403
+                return
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.make_room()
         self._connections += 1
+        session = _Session(socket, parser, self)
+        self._waiting[session] = None
         try:
             await socket.accept(subprotocol)
-            await _Session(socket, parser, self).run()
+            await session.run()
         finally:
             self._connections -= 1
+            self._waiting.pop(session, None)
 
 
 def presented(socket: WebSocket) -> str | None:
@@ -73,6 +87,14 @@ class _Session:
             presented=presented(socket),
             hints=lines.hints,
         )
+
+    @property
+    def has_begun(self) -> bool:
+        return self._connection.has_begun
+
+    def make_room(self) -> None:
+        """Others need the place, and this one has not begun a call."""
+        self._connection.fail(IngestError("too many connections, and this one has not begun a call", 1013))
 
     async def run(self) -> None:
         feed(self._socket.scope, self._connection.text, self._connection.binary)

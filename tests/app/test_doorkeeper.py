@@ -63,18 +63,32 @@ async def test_whoever_does_not_say_what_he_wants_is_shown_out(monkeypatch, said
         writer.close()
 
 
-async def test_beyond_the_most_connections_new_ones_are_closed_and_those_inside_stay():
+async def test_beyond_the_most_connections_those_that_say_nothing_give_way():
     async with served(2) as port:
-        inside = [await opened(port) for _ in range(2)]
-        for _ in range(50):
-            await asyncio.sleep(0)
-        reader, outside = await opened(port)
-        assert await everything(reader) == b""
-        outside.close()
-        for reader, writer in inside:
-            writer.write(REQUEST)
-            assert b"here" in await reader.read()
+        silent = [await opened(port) for _ in range(2)]
+        reader, writer = await opened(port)
+        writer.write(REQUEST)
+        assert b"here" in await reader.read()
+        assert await everything(silent[0][0]) == b""
+        writer.close()
+        reader, writer = silent[1]
+        writer.write(REQUEST)
+        assert b"here" in await reader.read()
+        for _, writer in silent:
             writer.close()
+
+
+async def test_where_all_have_said_what_they_want_a_new_one_is_turned_away():
+    async with served(1) as port:
+        reader, writer = await opened(port)
+        writer.write(REQUEST.replace(b"close", b"keep-alive"))
+        assert b"here" in await reader.readuntil(b"here")
+        outside, other = await opened(port)
+        assert await everything(outside) == b""
+        other.close()
+        writer.write(REQUEST)
+        assert b"here" in await reader.read()
+        writer.close()
 
 
 def test_as_many_files_are_taken_as_the_system_grants():

@@ -83,11 +83,28 @@ def test_without_the_token_no_call_begins(phone, runner, headers):
     assert runner.opened == []
 
 
-def test_beyond_the_most_connections_a_socket_is_not_accepted(phone, monkeypatch):
+def test_beyond_the_most_connections_one_that_has_not_begun_gives_way(phone, runner, monkeypatch):
     monkeypatch.setattr(Lines, "most_connections", 1)
-    with phone(), pytest.raises(WebSocketDisconnect) as refused, phone():
-        pass
-    assert refused.value.code == 1013
+    with phone() as idle, phone() as socket:
+        assert "has not begun a call" in json.loads(idle.receive_text())["message"]
+        assert idle.receive()["code"] == 1013
+        socket.send_text(start(token=TOKEN))
+        socket.send_text(json.dumps({"event": "stop"}))
+        assert socket.receive()["code"] == 1000
+    assert len(runner.opened) == 1
+
+
+def test_where_all_have_begun_a_call_another_is_not_accepted(phone, runner, monkeypatch):
+    monkeypatch.setattr(Lines, "most_connections", 1)
+    with phone() as socket:
+        socket.send_text(start(token=TOKEN))
+        while not runner.opened:
+            pass
+        with pytest.raises(WebSocketDisconnect) as refused, phone():
+            pass
+        assert refused.value.code == 1013
+        socket.send_text(json.dumps({"event": "stop"}))
+        assert socket.receive()["code"] == 1000
 
 
 def test_a_peer_that_goes_without_a_word_leaves_its_call_to_whoever_comes_back(phone, runner):
