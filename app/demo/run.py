@@ -22,8 +22,9 @@ import websockets
 
 from app.demo import truth
 from app.errors import DutingError
+from app.phones import twilio
 from app.phones.call import PhoneCall, Played
-from app.phones.twilio import play
+from app.phones.kinds import Play
 from streams.events import Alert, Published
 
 METADATA = (
@@ -223,8 +224,13 @@ async def play_all(
     at_once: int,
     on_event: Callable[[Published], None] | None = None,
     on_done: Callable[[str], None] | None = None,
+    play: Play = twilio.play,
+    ingest: str | None = None,
 ) -> Outcome:
-    """Play every call once, ``at_once`` at a time, and wait until all have ended."""
+    """Play every call once, ``at_once`` at a time, and wait until all have ended.
+
+    ``play``: the telephones, Twilio's if left out; ``ingest``: the address that they call.
+    """
     clock = time.monotonic
     cookie = await asyncio.to_thread(log_in, address, account)
     supervisor = Supervisor(address, cookie, on_event=on_event)
@@ -239,7 +245,7 @@ async def play_all(
         while waiting:
             number, call = waiting.pop(0)
             dialled = PhoneCall(ids[call.name], call.audio, token, METADATA[number % len(METADATA)])
-            url = address.replace("http", "ws", 1)
+            url = ingest or address.replace("http", "ws", 1)
             outcome.played[call.name] = await _patiently(
                 lambda url=url, dialled=dialled: play(url, dialled, clock)
             )
