@@ -1,8 +1,8 @@
 """``python -m benchmarks.protocols --json OUT``: does every protocol bring the same alerts?
 
-The real server with the real model; every scripted call is played by each kind of telephone, in real time. The
-alerts of each kind are held against those of Twilio's: the same rule, of the same speaker, its phrase within
-``NEAR_MS`` of media time. Recall is that of the truth. Prints a table and writes OUT.
+The real server with the real model; every scripted call is played by each kind of telephone, in real time.
+The alerts of each kind are held against those of Twilio's: the same rule, of the same speaker, its phrase
+within ``NEAR_MS`` of media time. Recall is that of the truth. Prints a table and writes OUT.
 """
 
 from __future__ import annotations
