@@ -1,0 +1,182 @@
+"""Peers that mean harm, or only do it, against the real server: calls beside them must not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import resource
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import websockets
+
+from app.demo import run, truth
+from app.doorkeeper import raise_file_limit
+from app.store import Store
+
+pytestmark = pytest.mark.model
+
+PERSON = run.Account("supervisor", "correct-horse-battery", "主管", "supervisor")
+TOKEN = "token-for-tests"
+CONNECTIONS = 10_000
+GROWTH_MIB = 200
+"""What the server may take in memory for ten thousand connections that say nothing."""
+
+
+@pytest.fixture(scope="module")
+def server(model_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    store = Store.open(f"sqlite:///{folder / 'duting.db'}")
+    store.users.ensure(PERSON.username, PERSON.password, PERSON.name, PERSON.role)
+    store.close()
+    environment = {
+        "DUTING_DATA_DIR": str(folder),
+        "DUTING_MODELS_DIR": str(model_folder.parent),
+        "DUTING_INGEST_TOKEN": TOKEN,
+        "DUTING_PORT": "0",
+        "DUTING_DATABASE_URL": "",
+    }
+    with run.Server(environment, folder / "server.log") as started:
+        started.wait()
+        started.folder = folder
+        yield started
+
+
+@pytest.fixture(scope="module")
+def short(short_call):
+    return [call for call in truth.load(short_call.parent) if call.name == "short"]
+
+
+def heard_beside(server, short, harm):
+    """Play a call while ``harm`` (a coroutine function that gets an event for the end) does what it does."""
+
+    async def both():
+        over = asyncio.Event()
+        harming = asyncio.create_task(harm(over))
+        try:
+            return await run.play_all(server.address, TOKEN, PERSON, short, at_once=1)
+        finally:
+            over.set()
+            await harming
+
+    outcome = asyncio.run(both())
+    score = truth.score(short, outcome.alerts())
+    assert (score.recall, score.precision) == (1.0, 1.0)
+    assert gap_ms(server, outcome.ids["short"]) == 0
+
+
+def gap_ms(server, call_id):
+    store = Store.open(f"sqlite:///{server.folder / 'duting.db'}")
+    try:
+        return store.calls.file(call_id).call.gap_ms
+    finally:
+        store.close()
+
+
+def memory_mib(server):
+    return psutil.Process(server.process.pid).memory_info().rss / 2**20
+
+
+async def alive(server):
+    async with websockets.connect(server.address.replace("http", "ws", 1) + "/ingest/twilio") as peer:
+        await peer.send(json.dumps({"event": "connected"}))
+        await (await peer.ping())
+
+
+def test_ten_thousand_connections_that_say_nothing_cost_a_call_nothing(server, short):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = raise_file_limit()
+    if files < CONNECTIONS + 500:
+        pytest.skip(f"only {files} open files are granted here (ulimit -Hn): {CONNECTIONS} sockets need more")
+    host, port = server.address.removeprefix("http://").split(":")
+    quiet = memory_mib(server)
+    most = 0.0
+
+    async def harm(over):
+        nonlocal most
+        open_ = []
+        try:
+            for number in range(CONNECTIONS):
+                one = socket.socket()
+                one.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    one.connect((host, int(port)))
+                open_.append(one)
+                if number % 100 == 0:
+                    await asyncio.sleep(0.02)
+            most = memory_mib(server)
+            await alive(server)
+            await over.wait()
+        finally:
+            for one in open_:
+                one.close()
+
+    try:
+        heard_beside(server, short, harm)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert most - quiet < GROWTH_MIB
+
+
+def test_sockets_that_begin_no_call_give_way_to_those_that_do(server, short):
+    address = server.address.replace("http", "ws", 1) + "/ingest/twilio"
+
+    async def harm(over):
+        idle = []
+        # More than the server holds of them: 2 for each of 500 calls, and 200.
+        for _ in range(1_300):
+            with contextlib.suppress(OSError, websockets.InvalidHandshake, TimeoutError):
+                idle.append(await websockets.connect(address, ping_interval=None, max_queue=1))
+        await alive(server)
+        await over.wait()
+        await asyncio.gather(*(one.close() for one in idle), return_exceptions=True)
+
+    heard_beside(server, short, harm)
+
+
+def test_a_browser_that_stops_reading_holds_up_nobody(server, short):
+    cookie = run.log_in(server.address, PERSON)
+
+    async def harm(over):
+        reader, writer = await asyncio.open_connection(*server.address.removeprefix("http://").split(":"))
+        writer.write(
+            b"GET /api/events HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            b"Cookie: " + cookie.encode() + b"\r\n\r\n"
+        )
+        await reader.readline()
+        writer.transport.pause_reading()
+        await over.wait()
+        writer.close()
+
+    heard_beside(server, short, harm)
+
+
+def test_frames_that_are_too_long_and_noise_are_refused_and_told_by_id_alone(server, short):
+    address = server.address.replace("http", "ws", 1) + "/ingest/twilio"
+    secret = "6222021234567894"
+
+    async def harm(over):
+        while not over.is_set():
+            for message in ("x" * 70_000, b"\x00" * 60_000, json.dumps({"event": "start", "start": secret})):
+                with contextlib.suppress(websockets.ConnectionClosed, OSError):
+                    async with websockets.connect(address) as peer:
+                        await peer.send(message)
+                        await asyncio.wait_for(peer.wait_closed(), 5)
+            await asyncio.sleep(0.05)
+
+    heard_beside(server, short, harm)
+    assert secret not in Path(server.folder / "server.log").read_text()
+
+
+def test_the_server_is_as_well_as_before(server):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if psutil.Process(server.process.pid).num_fds() < 200:
+            break
+        asyncio.run(alive(server))
+    assert psutil.Process(server.process.pid).num_fds() < 200
