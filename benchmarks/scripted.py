@@ -41,12 +41,16 @@ class Script:
     """Samples at 16 kHz."""
 
     def __init__(self, folder: Path = truth.CALLS) -> None:
-        self._turns: list[tuple[bytes, str]] = []
+        turns: dict[int, list[tuple[bytes, str]]] = {}
         for call in truth.load(folder):
             heard = sound("c", load(call.audio))
             for turn in call.turns:
                 channel = heard["agent" if turn.role == "agent" else "customer"]
-                self._turns.append((self._piece(channel, turn), turn.text))
+                piece = self._piece(channel, turn)
+                turns.setdefault(int(np.frombuffer(piece, "<i8", 1)[0]), []).append((piece, turn.text))
+        self._turns = turns
+        """By the first four samples of the piece."""
+        self._firsts = np.array(sorted(turns), np.int64)
 
     def _piece(self, channel: np.ndarray, turn: truth.Turn) -> bytes:
         """The loudest piece of the turn's middle, or of its phrase's where it has one."""
@@ -54,15 +58,23 @@ class Script:
         quarter = (end - start) / 4
         first, last = int((start + quarter) * SAMPLE_RATE), int((end - quarter) * SAMPLE_RATE)
         middle = np.abs(channel[first : max(last, first + self.PIECE)].astype(np.int32))
-        at = first + max(0, int(middle.argmax()) - self.PIECE // 2) // 2 * 2
+        # Even, as the first sample of every utterance is: see ``__call__``.
+        at = (first + max(0, int(middle.argmax()) - self.PIECE // 2)) // 2 * 2
         return channel[at : at + self.PIECE].tobytes()
 
     def __call__(self, request: Request) -> str:
         pcm, found = request.pcm, []
-        for piece, text in self._turns:
-            at = pcm.find(piece)
-            if at >= 0:
-                found.append((at, text))
+        # A hundred and fifty calls are read at once: looking for each turn of all calls would take longer than
+        # the model. Pieces begin at even samples, so every four samples from one are compared at once.
+        for offset in (0, 2):
+            words = np.frombuffer(pcm, "<i8", max(0, len(pcm) - 2 * offset) // 8, 2 * offset)
+            places = np.searchsorted(self._firsts, words)
+            places[places == len(self._firsts)] = 0
+            for index in np.flatnonzero(self._firsts[places] == words):
+                at = 2 * offset + 8 * int(index)
+                for piece, text in self._turns[int(words[index])]:
+                    if pcm.startswith(piece, at):
+                        found.append((at, text))
         return "，".join(text for _, text in sorted(found))
 
 
