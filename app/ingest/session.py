@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.errors import IngestError
 from app.ingest.assembly import Assembly
+from app.ingest.bookings import Bookings
 from app.ingest.connection import Connection
 from app.ingest.hints import Hints
 from app.ingest.peer import Parser
@@ -28,9 +29,17 @@ class Lines:
     assembly: Assembly
     token: str
     hints: Hints | None = None
+    bookings: Bookings = field(init=False)
+    """UUIDs of AudioSockets."""
+    audiosocket_port: int | None = field(default=None, init=False)
+    """Where these connect; ``None``: nowhere."""
     _connections: int = field(default=0, init=False)
     _waiting: dict[_Session, None] = field(default_factory=dict, init=False)
     """Those that have not begun a call, oldest first."""
+
+    def __post_init__(self) -> None:
+        # Two for each call, and as many for calls that begin or have just ended.
+        self.bookings = Bookings(4 * self.settings.max_calls)
 
     @property
     def most_connections(self) -> int:
