@@ -29,8 +29,10 @@ from app.cluster import Gateway, Membership, prepare
 from app.errors import PackRefused
 from app.head import OnnxHead
 from app.ingest.assembly import Assembly, Began
+from app.ingest.audiosocket_server import AudioSocketServer
 from app.ingest.protocols import ROUTES
 from app.ingest.session import Lines
+from app.listener import listening_socket
 from app.live import Live, LocalLive
 from app.outlet import LocalOutlet, Outlet, close_interrupted
 from app.recorder import Recorders
@@ -67,6 +69,8 @@ class Service:
     lines: Lines
     gateway: Gateway | None = None
     """Beside the runner of a cluster's gateway."""
+    audiosockets: AudioSocketServer | None = None
+    """Where Asterisk's are served."""
 
     def health(self) -> Health:
         """How the service does at this moment."""
@@ -100,6 +104,8 @@ class Service:
             await close_interrupted(self.store, self.outlet)
         await self.runner.start()
         await self.lines.assembly.start()
+        if self.audiosockets is not None:
+            await self.audiosockets.start()
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
             yield
@@ -107,6 +113,8 @@ class Service:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+            if self.audiosockets is not None:
+                await self.audiosockets.stop()
             await self.lines.assembly.stop()
             await self.runner.stop()
             if self.gateway is not None and isinstance(self.runner, GatewayRunner):
@@ -132,8 +140,10 @@ def build(
     Raises ``DutingError`` with what was expected, what came and what to do.
     """
     book = rule_book(settings)
+    # Said before the model is loaded: that the port is in use, and what cannot be reached.
+    port = settings.audiosocket_port
+    listener = None if port is None else listening_socket(settings.host, port, "DUTING_AUDIOSOCKET_PORT")
     if settings.redis_url is not None:
-        # Said before the model is loaded and before the port answers.
         asyncio.run(reachable(settings))
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
@@ -186,7 +196,8 @@ def build(
 
     assembly = Assembly(runner, earlier if gateway is not None else None)
     lines = Lines(settings, assembly, settings.token())
-    return Service(settings, store, outlet, runner, audio, book, live, lines, gateway)
+    audiosockets = AudioSocketServer(lines, listener) if listener is not None else None
+    return Service(settings, store, outlet, runner, audio, book, live, lines, gateway, audiosockets)
 
 
 async def reachable(settings: Settings) -> None:

@@ -18,6 +18,7 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
     "bad_request": (400, "请求无法理解。", "The request cannot be understood."),
     "login_required": (401, "请先登录。", "Please log in first."),
     "wrong_credentials": (401, "账号或密码不正确。", "The account or the password is wrong."),
+    "wrong_token": (401, "接入令牌缺失或不正确。", "The ingest token is missing or wrong."),
     "role_not_allowed": (403, "您的角色无权查看或操作。", "Your role may not see or do this."),
     "not_yours": (
         403,

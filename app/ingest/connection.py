@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 WRONG_TOKEN = 4401
 """WebSocket close code for a missing or wrong ingest token."""
+LONG_MESSAGE = 2_048
+"""Bytes. Longer than 20 ms of audio are on nearly every wire."""
 
 
 def authorise(expected: str, *given: str | None) -> None:
@@ -95,7 +97,7 @@ class Connection:
         """How it ended, or what was wrong."""
         self._messages = 0
         self._unheard = 0
-        """Messages since the audio was taken."""
+        """Messages since the audio was taken; a long one counts for several."""
         self.arrived_s = self._clock()
 
     @property
@@ -113,10 +115,10 @@ class Connection:
         """A binary message, or the next bytes of a stream."""
         self._receive(self._parser.binary, data)
 
-    def gone(self) -> None:
-        """The peer has gone without a word, or after its last one."""
+    def gone(self, code: int | None = None) -> None:
+        """The peer has closed the connection, ``code``: with this word of a WebSocket; or it is just away."""
         if not self._over.done():
-            self._over.set_result(Closed("disconnected"))
+            self._over.set_result(self._parser.gone(code))
 
     def fail(self, error: Exception) -> None:
         """What came cannot be read at all."""
@@ -127,7 +129,7 @@ class Connection:
         if self._over.done():
             return
         self._messages += 1
-        self._unheard += 1
+        self._unheard += 1 + len(data) // LONG_MESSAGE
         self.arrived_s = self._clock()
         try:
             said = parse(data)
@@ -140,7 +142,7 @@ class Connection:
                 self.fail(IngestError(f"expected at most {self.MOST_SAID} messages at once", 1008))
             self._more.set()
         elif self._unheard > 20 and self.call_id and self._parser.ready_ms > self.MOST_READY_MS:
-            # Counted first: no message holds more than a second of audio, few hold more than 20 ms.
+            # Counted first: few messages hold more than 20 ms, and those that do count more.
             self._assembly.runner.listen(self.call_id)
 
     # ── as a call's leg ───────────────────────────────────────────────────────────────────────────
@@ -203,7 +205,7 @@ class Connection:
         await asyncio.sleep(self.START_TIMEOUT_S)
         while self.call_id is not None:
             before = self._messages
-            await asyncio.sleep(self.IDLE_TIMEOUT_S)
+            await asyncio.sleep(max(self.IDLE_TIMEOUT_S, self._parser.quiet_s))
             if self._messages == before:
                 break
         raise TimeoutError

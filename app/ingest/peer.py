@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from app.errors import IngestError
 from streams.events import AudioFrame, CallInfo, Channel, Gap, Hint
 
 CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+NORMAL = 1000
+"""WebSocket close code of a peer whose work is done (RFC 6455, 7.4.1)."""
 MOST_MS = 7 * 24 * 3_600_000
 """Of a stamp: a week. What is beyond it is a broken clock."""
 MOST_FIELDS = 64
@@ -106,6 +108,9 @@ class Parser:
     """Of the protocol: in ``CallInfo.protocol``, in logs and in the route."""
     rate: int = 8_000
     """Hertz on the wire; right from ``Opened`` on."""
+    quiet_s: float = 0.0
+    """Its peer may send nothing for so long while all is well, as with a call on hold. Whether it is still
+    there is then told by the WebSocket's pings, or by TCP's."""
 
     def text(self, data: str | bytes) -> Sequence[Said]:
         """Take the next text message; bytes are its UTF-8."""
@@ -136,6 +141,13 @@ class Parser:
         """The connection is over: give out what still waits, also for its order."""
         raise NotImplementedError
 
+    def gone(self, code: int | None) -> Closed:
+        """The peer has closed the connection; what that says of its call.
+
+        ``code``: that the peer gave (of a WebSocket; RFC 6455, 7.4), ``None`` where it gave none.
+        """
+        return Closed("disconnected")
+
     def hint(self, hint: Hint) -> str | bytes | None:
         """How the peer is told what its agent may say next; ``None`` where it cannot be."""
         return None
@@ -143,6 +155,26 @@ class Parser:
     def refusal(self, message: str, code: int) -> str | bytes | None:
         """What the peer is sent before the connection is closed from here; ``code``: of the WebSocket."""
         return None
+
+
+# ── whose audio it is ─────────────────────────────────────────────────────────────────────────────
+
+
+SIDES: Final[Mapping[str, Channel]] = {"agent": "agent", "customer": "customer", "mixed": "unknown"}
+"""Whose audio comes over a connection, by the names that telephony gives it; ``mixed``: both in one."""
+
+
+def side(given: object, what: str) -> Channel:
+    """Whose audio it is; ``what`` says where this was given. Raises ``IngestError``."""
+    if not isinstance(given, str) or given not in SIDES:
+        came = "nothing" if given is None else repr(given)[:40]
+        raise IngestError(f"expected {what} 'agent', 'customer' or 'mixed', got {came}")
+    return SIDES[given]
+
+
+def both(channel: Channel) -> tuple[Channel, ...]:
+    """All channels of a call of which ``channel`` comes over a connection of its own."""
+    return ("unknown",) if channel == "unknown" else ("agent", "customer")
 
 
 # ── metadata ──────────────────────────────────────────────────────────────────────────────────────

@@ -6,8 +6,13 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from app.ingest import twilio
+from app.ingest import audiosocket, chan_websocket, jambonz, twilio
 from app.ingest.session import Lines
 
-ROUTES: tuple[Callable[[Lines], APIRouter], ...] = (twilio.route,)
+ROUTES: tuple[Callable[[Lines], APIRouter], ...] = (
+    twilio.route,
+    audiosocket.route,
+    chan_websocket.route,
+    jambonz.route,
+)
 """Each makes the routes of one protocol."""

@@ -8,10 +8,12 @@ import binascii
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.errors import IngestError
 from app.ingest.assembly import Assembly
+from app.ingest.bookings import Bookings
 from app.ingest.connection import Connection
 from app.ingest.hints import Hints
 from app.ingest.peer import Parser
@@ -27,9 +29,17 @@ class Lines:
     assembly: Assembly
     token: str
     hints: Hints | None = None
+    bookings: Bookings = field(init=False)
+    """UUIDs of AudioSockets."""
+    audiosocket_port: int | None = field(default=None, init=False)
+    """Where these connect; ``None``: nowhere."""
     _connections: int = field(default=0, init=False)
     _waiting: dict[_Session, None] = field(default_factory=dict, init=False)
     """Those that have not begun a call, oldest first."""
+
+    def __post_init__(self) -> None:
+        # Two for each call, and as many for calls that begin or have just ended.
+        self.bookings = Bookings(4 * self.settings.max_calls)
 
     @property
     def most_connections(self) -> int:
@@ -62,8 +72,17 @@ class Lines:
             self._waiting.pop(session, None)
 
 
-def presented(socket: WebSocket) -> str | None:
-    """The token that came with the handshake: as a Bearer header, as Basic's password, or as ``?token=``."""
+def subprotocol(socket: WebSocket, *known: str) -> str | None:
+    """Which of the subprotocols that the peer offers is answered; ``None``: it offers none.
+
+    A peer may call it as its operator likes, and closes if none is answered: one that is not known will do.
+    """
+    offered = socket.scope.get("subprotocols") or ()
+    return next((one for one in offered if one in known), next(iter(offered), None))
+
+
+def presented(socket: HTTPConnection) -> str | None:
+    """The token that came with a request: as a Bearer header, as Basic's password, or as ``?token=``."""
     scheme, _, value = socket.headers.get("authorization", "").partition(" ")
     match scheme.lower():
         case "bearer":
@@ -107,10 +126,12 @@ class _Session:
 
     async def _receive(self) -> None:
         """What does not come through ``feed``: the end, and all of it on other servers."""
+        code = None
         try:
             while True:
                 message = await self._socket.receive()
                 if message["type"] == "websocket.disconnect":
+                    code = message.get("code")
                     break
                 if (text := message.get("text")) is not None:
                     self._connection.text(text)
@@ -119,7 +140,7 @@ class _Session:
         except RuntimeError:  # it is closed already
             pass
         finally:
-            self._connection.gone()
+            self._connection.gone(code)
 
     async def send(self, data: str | bytes) -> None:
         try:

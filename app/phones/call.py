@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,16 @@ from pathlib import Path
 import av
 import numpy as np
 
+from app.errors import DutingError
 from streams.audio import Samples
 from streams.events import Channel
 
 CHUNK_MS = 20
 Clock = Callable[[], float]
+
+
+class PhoneFailed(DutingError):
+    """The server cannot be reached, refused the call, or ended it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ def sides(path: Path, rate: int) -> dict[Channel, Samples]:
         planes += [f.to_ndarray() for f in resampler.resample(None)]
     both = np.concatenate(planes, axis=1)
     return {"agent": both[0], "customer": both[1]}
+
+
+def basic(token: str) -> dict[str, str]:
+    """The token as telephones present it that know user and password only."""
+    return {"Authorization": "Basic " + base64.b64encode(f"duting:{token}".encode()).decode()}
 
 
 class Pace:

@@ -10,13 +10,8 @@ from urllib.parse import urlsplit
 
 import websockets
 
-from app.errors import DutingError
-from app.phones.call import PhoneCall, Played
+from app.phones.call import PhoneCall, PhoneFailed, Played
 from app.phones.kinds import KINDS
-
-
-class PhoneFailed(DutingError):
-    """The server cannot be reached, refused the call, or ended it."""
 
 
 def address_for(kind: str, address: str) -> str:

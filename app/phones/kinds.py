@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from app.phones import twilio
+from app.phones import asterisk, audiosocket, jambonz, twilio
 from app.phones.call import Clock, PhoneCall, Played
 
 Play = Callable[[str, PhoneCall, Clock], Awaitable[Played]]
@@ -22,4 +22,10 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "twilio": Kind("ws", twilio.play, "Twilio Media Streams: one WebSocket, both tracks as JSON"),
+    "audiosocket": Kind(
+        "http", audiosocket.play, "Asterisk's AudioSocket: two TCP connections, booked first"
+    ),
+    "asterisk": Kind("ws", asterisk.play, "Asterisk's chan_websocket: two WebSockets, mu-law"),
+    "jambonz": Kind("ws", jambonz.play, "jambonz listen: one WebSocket, stereo"),
+    "fork": Kind("ws", jambonz.play_forks, "FreeSWITCH mod_audio_fork: two WebSockets, one on each leg"),
 }

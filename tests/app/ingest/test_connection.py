@@ -176,6 +176,40 @@ async def test_a_peer_that_does_not_begin_is_cut_off(line, monkeypatch):
     assert line.edge.ended == 1001
 
 
+async def test_a_peer_that_may_be_quiet_is_not_cut_off(line, monkeypatch):
+    monkeypatch.setattr(Connection, "START_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(Connection, "IDLE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(Talking, "quiet_s", 3_600.0)
+    line.connection.text("open")
+    running = asyncio.create_task(line.connection.run())
+    await asyncio.wait([running], timeout=0.05)
+    assert not running.done()
+    line.connection.gone()
+    await running
+
+
+async def test_how_a_peer_closes_may_say_that_its_call_is_over(line, monkeypatch):
+    monkeypatch.setattr(Talking, "gone", lambda _, code: Closed("hangup" if code == 1000 else "disconnected"))
+    running = asyncio.create_task(line.connection.run())
+    line.connection.text("open")
+    await asyncio.sleep(0)
+    line.connection.gone(1000)
+    await running
+    assert line.runner.closed == [("c", "hangup", None)]
+
+
+async def test_a_few_long_messages_are_heard_at_once_as_well(line):
+    running = asyncio.create_task(line.connection.run())
+    line.connection.text("open")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for _ in range(10):
+        line.connection.binary(b"\x00" * 64_000)  # two seconds each
+    assert line.connection._parser.ready_ms <= 2_000
+    line.connection.gone()
+    await running
+
+
 async def test_a_peer_that_falls_silent_is_cut_off_and_its_call_waits_for_it(line, monkeypatch):
     monkeypatch.setattr(Connection, "START_TIMEOUT_S", 0.01)
     monkeypatch.setattr(Connection, "IDLE_TIMEOUT_S", 0.01)
