@@ -40,6 +40,30 @@ def encode_mulaw(samples: Samples) -> bytes:
     return bytes((~(sign | (exponent << 4) | mantissa) & 0xFF).astype(np.uint8))
 
 
+def _alaw_table() -> Samples:
+    """ITU-T G.711 A-law: each byte's linear value, 13 significant bits left-aligned in 16."""
+    # Every other bit is inverted on the wire, so that silence has edges to find the clock by.
+    code = np.arange(256, dtype=np.int32) ^ 0x55
+    exponent, mantissa = (code >> 4) & 7, code & 15
+    magnitude = np.where(
+        exponent == 0, (mantissa << 4) + 8, ((mantissa << 4) + 0x108) << np.maximum(exponent - 1, 0)
+    )
+    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
+
+
+_ALAW = _alaw_table()
+
+
+def decode_alaw(payload: bytes) -> Samples:
+    """Return int16 samples, shape (len(payload),)."""
+    return _ALAW[np.frombuffer(payload, np.uint8)]
+
+
+def decode_s16le(payload: bytes) -> Samples:
+    """Return int16 samples, shape (len(payload) // 2,); ``payload``: an even number of bytes."""
+    return np.frombuffer(payload, "<i2").astype(np.int16, copy=False)
+
+
 def rms_dbfs(samples: Samples) -> float:
     """Level in decibels relative to full scale; an empty or silent input gives −120."""
     if samples.size == 0:
@@ -117,6 +141,8 @@ class Codec(NamedTuple):
 
 
 MULAW = Codec(1, decode_mulaw)
+ALAW = Codec(1, decode_alaw)
+S16LE = Codec(2, decode_s16le)
 
 
 class ChannelAudio:
@@ -189,6 +215,15 @@ class ChannelAudio:
         if len(self._waiting) > self._depth:
             self._next = min(self._waiting)
             self._release()
+
+    def append(self, payload: bytes) -> None:
+        """Take the next chunk of a wire that neither numbers nor stamps its audio: whole samples, in order.
+
+        Not together with ``put``.
+        """
+        if self._origin_ms is None:
+            self._origin_ms = 0
+        self._append(payload)
 
     def take(self) -> list[AudioFrame | Gap]:
         """Give out what has come in order since the last time."""

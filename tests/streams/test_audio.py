@@ -1,9 +1,20 @@
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.audio import MULAW, ChannelAudio, Codec, Resampler, decode_mulaw, encode_mulaw, rms_dbfs
+from streams.audio import (
+    MULAW,
+    ChannelAudio,
+    Codec,
+    Resampler,
+    decode_alaw,
+    decode_mulaw,
+    decode_s16le,
+    encode_mulaw,
+    rms_dbfs,
+)
 from streams.events import SAMPLE_RATE, AudioFrame, Gap
 
 
@@ -25,6 +36,25 @@ def test_mulaw_is_off_by_less_than_one_step(values):
     assert (
         error <= np.maximum(8, np.abs(samples.astype(int)) // 16 + 8) + 650 * (np.abs(samples) > 32000)
     ).all()
+
+
+def test_alaw_decodes_the_values_that_g711_names():
+    # ITU-T G.711 table 1a/1b: the smallest and the largest value of each sign, the ends of the first chords.
+    assert list(decode_alaw(b"\xd5\x55\xaa\x2a\xda\xc5\xca")) == [8, -8, 32256, -32256, 248, 264, 504]
+
+
+@pytest.mark.parametrize(
+    ("decode", "name"), [(decode_alaw, "pcm_alaw"), (decode_mulaw, "pcm_mulaw")], ids=["alaw", "mulaw"]
+)
+def test_every_byte_of_g711_decodes_as_it_does_elsewhere(decode, name):
+    codec = av.CodecContext.create(name, "r")
+    codec.sample_rate, codec.layout = 8_000, "mono"
+    [frame] = codec.decode(av.Packet(bytes(range(256))))
+    assert decode(bytes(range(256))).tolist() == frame.to_ndarray()[0].tolist()
+
+
+def test_samples_of_two_bytes_come_with_the_low_one_first():
+    assert list(decode_s16le(b"\x01\x00\xff\xff\x00\x80\xff\x7f")) == [1, -1, -32768, 32767]
 
 
 def test_the_level_of_silence_is_the_floor_and_of_full_scale_is_zero():
@@ -173,3 +203,13 @@ def test_how_often_it_is_taken_changes_no_sample_and_no_time(groups):
         assert abs(frame.media_ms - end * 1000 // SAMPLE_RATE) <= 1
         end += len(frame.pcm) // 2
     assert b"".join(f.pcm for f in pieces) == together[: sum(len(f.pcm) for f in pieces)]
+
+
+def test_a_wire_without_numbers_is_one_stream_from_its_first_sample_on():
+    stream = ChannelAudio("c", "agent", 8_000, MULAW)
+    for length in (160, 1, 319):
+        stream.append(b"\xff" * length)
+    assert stream.ready_ms == 60
+    frames = stream.flush()
+    assert frames[0].media_ms == 0
+    assert sum(len(frame.pcm) // 2 for frame in frames) == 2 * 480
