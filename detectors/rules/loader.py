@@ -17,6 +17,7 @@ from detectors.rules import (
     absent,
     anchor,
     attribute,
+    audio,
     combinators,
     count,
     duration,
@@ -38,6 +39,7 @@ from detectors.rules import (
     sequence,
     silence,
     similar,
+    swapped,
     turns,
 )
 from detectors.rules.case_form import cases
@@ -83,6 +85,7 @@ LEAVES: Final[dict[str, ModuleType]] = {
         duration,
         turns,
         no_text,
+        audio,
     )
     for name in cast("tuple[str, ...]", module.NAMES)
 }
@@ -90,7 +93,7 @@ LEAVES: Final[dict[str, ModuleType]] = {
 
 AROUND: Final[dict[str, ModuleType]] = {
     name: module
-    for module in (sequence, count, absent, hangup)
+    for module in (sequence, count, absent, hangup, swapped)
     for name in cast("tuple[str, ...]", module.NAMES)
 }
 """Operators with conditions in them; their ``build`` is also given what builds those."""
@@ -99,7 +102,7 @@ _MODIFIERS: Final = ("role", "within", "anchor")
 _PACK: Final = ("id", "version", "name", "rules", "scripts")
 _RULE: Final = (
     "id", "name", "severity", "role", "when", "unless", "cooldown", "mode", "actions", "hint",
-    "negation", "warning", "min_confidence", "hot", "tests", "hits", "misses",
+    "advice", "negation", "warning", "min_confidence", "hot", "tests", "hits", "misses",
     "queues", "effective", "group", "score",
 )  # fmt: skip
 _ROLES: Final = ("agent", "customer")
@@ -329,6 +332,7 @@ def _rule(form: Form, book: Book) -> Rule | None:
         if (choice := item.choice("an action", get_args(Action))) is not None
     )
     hint = fields["hint"].languages("hint") if "hint" in fields else None
+    advice = fields["advice"].languages("advice") if "advice" in fields else None
     # What an agent says about a phrase (denial, warning) absolves; a customer may say it however they like.
     by_agent = role == "agent"
     negation = fields["negation"].flag("negation") if "negation" in fields else True
@@ -358,6 +362,7 @@ def _rule(form: Form, book: Book) -> Rule | None:
         mode=cast(Mode, mode),
         actions=actions or ("alert", "marker"),
         hint=hint,
+        advice=advice,
         negation=bool(negation),
         warning=bool(warning),
         min_confidence=low or 0.0,
