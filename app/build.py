@@ -40,6 +40,7 @@ from app.rulebook import RuleBook
 from app.settings import Settings, prepare_processor
 from app.store import Store
 from app.store.times import read
+from app.telephony import Switchboard
 from detectors.privacy import redact
 from detectors.rules import DEFAULT_PACK, Pack, PackError, load_packs
 from streams import silero
@@ -65,6 +66,7 @@ class Service:
     rules: RuleBook
     live: Live
     lines: Lines
+    switchboard: Switchboard
     gateway: Gateway | None = None
     """Beside the runner of a cluster's gateway."""
 
@@ -83,6 +85,7 @@ class Service:
             health=self.health,
             ready=self.missing,
             live=self.live,
+            switchboard=self.switchboard,
             lifespan=self.running,
         )
 
@@ -100,6 +103,7 @@ class Service:
             await close_interrupted(self.store, self.outlet)
         await self.runner.start()
         await self.lines.assembly.start()
+        await self.switchboard.start()
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
             yield
@@ -107,6 +111,7 @@ class Service:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+            await self.switchboard.stop()
             await self.lines.assembly.stop()
             await self.runner.stop()
             if self.gateway is not None and isinstance(self.runner, GatewayRunner):
@@ -186,7 +191,18 @@ def build(
 
     assembly = Assembly(runner, earlier if gateway is not None else None)
     lines = Lines(settings, assembly, settings.token())
-    return Service(settings, store, outlet, runner, audio, book, live, lines, gateway)
+
+    async def stored(call_id: str) -> str | None:
+        return await asyncio.to_thread(store.calls.state, call_id)
+
+    switchboard = Switchboard(
+        assembly,
+        live,
+        stored,
+        shared=runner.shares_calls,
+        elsewhere=gateway.membership.hears if gateway is not None else lambda _: False,
+    )
+    return Service(settings, store, outlet, runner, audio, book, live, lines, switchboard, gateway)
 
 
 async def reachable(settings: Settings) -> None:

@@ -570,6 +570,8 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     call: CallInfo | UnsetType = UNSET
     speaking: Speaking | UnsetType = UNSET
     reason: str | UnsetType = UNSET
+    by: Channel | UnsetType = UNSET
+    """Of ``call.ended``: who hung up, where the telephony says so."""
     utterance: Text | UnsetType = UNSET
     alert: Alert | UnsetType = UNSET
     marker: Marker | UnsetType = UNSET

@@ -349,13 +349,16 @@ class Assembly:
         silent_s = self._clock() - call.arrived_s
         return call.timeline.media_ms + (int(silent_s * 1000) if silent_s > self.runner.STALLED_S else 0)
 
-    def tell(self, call_id: str, told: Told) -> None:
-        """The telephony tells what happens in a call at this moment; ``KeyError`` if there is no such
-        call."""
+    def tell(self, call_id: str, told: Told, media_ms: int | None = None, late_ms: int = 0) -> None:
+        """The telephony tells what happens in a call; ``KeyError`` if there is no such call.
+
+        It happens at this moment, ``late_ms`` before it, or, where that is known, at ``media_ms``.
+        """
         if call_id not in self:
             raise KeyError(call_id)
         self.runner.listen(call_id)  # what came before it is heard before it
-        media_ms = self.media_ms(call_id)
+        present_ms = self.media_ms(call_id)
+        media_ms = max(0, present_ms - late_ms) if media_ms is None else min(media_ms, present_ms)
         event: Telephony
         match told.what:
             case "held" | "resumed":

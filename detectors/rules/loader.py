@@ -60,6 +60,7 @@ from detectors.rules.model import (
     TestCase,
 )
 from detectors.rules.script import Script
+from detectors.telephony import CARDS
 from streams.events import Channel, Severity
 
 DEFAULT_PACK: Final = Path(__file__).parent.parent / "packs" / "bank.zh.yaml"
@@ -255,6 +256,8 @@ def _part(
 
 
 def _own_id(form: Form, name: str, places: Places) -> None:
+    if name in CARDS:
+        form.problem(f"expected an id of its own, came {name!r}, by which the telephony's events are marked")
     if name in places:
         file, line = places[name]
         where = f"line {line}" if file == form.file else f"line {line} of {file}"
