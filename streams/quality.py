@@ -297,8 +297,8 @@ def _is_white(samples: Samples) -> bool:
 class _Life:
     """Whether a channel brings anything, while the other one speaks."""
 
-    def __init__(self) -> None:
-        self.since_ms = 0
+    def __init__(self, since_ms: int) -> None:
+        self.since_ms = since_ms
         """When it was heard last, or was taken back from hold."""
         self.spoken_ms = 0
         """Of the other side since then."""
@@ -335,7 +335,8 @@ class CallQuality:
     def __init__(self, call_id: str, channels: Sequence[Channel]) -> None:
         self._call_id = call_id
         self._channels = {channel: ChannelQuality() for channel in channels}
-        self._lives = {channel: _Life() for channel in channels}
+        self._lives: dict[Channel, _Life] = {}
+        """From the first sound of any channel on: a call may have been heard elsewhere before."""
         self._held = False
         self._told: Counter[tuple[Channel, TroubleKind]] = Counter()
         self._present: set[tuple[Channel, TroubleKind]] = set()
@@ -364,6 +365,8 @@ class CallQuality:
         return out
 
     def _live(self, channel: Channel, block: Block, out: list[Trouble]) -> None:
+        if not self._lives:
+            self._lives = {each: _Life(block.start_ms) for each in self._channels}
         own = self._lives[channel]
         if block.is_still:
             own.silence()

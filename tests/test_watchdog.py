@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ import websockets
 from app.demo import run
 from app.phones.call import Pace, sides
 from app.store import Store
+from detectors.rules import DEFAULT_PACK
 from streams.audio import encode_mulaw
 from tests.streams.misread import conversation, encode_alaw
 
@@ -26,9 +28,22 @@ TOKEN = "token-for-tests"
 RATE, CHUNK = 8_000, 160
 
 
+RULES = """\
+id: of.the.house
+version: "1"
+rules:
+  - {id: house.hung_up, name: {zh: 客户挂断, en: Customer hung up}, severity: info, role: any,
+     when: {hangup: {by: customer, within: 60}}}
+  - {id: house.held, name: {zh: 保持, en: Held}, severity: info, role: any, when: {hold: {seconds: 2}}}
+"""
+
+
 @pytest.fixture(scope="module")
 def server(model_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("duting")
+    (folder / "rules").mkdir()
+    shutil.copy(DEFAULT_PACK, folder / "rules")
+    (folder / "rules" / "house.yaml").write_text(RULES)
     store = Store.open(f"sqlite:///{folder / 'duting.db'}")
     store.users.ensure(PERSON.username, PERSON.password, PERSON.name, PERSON.role)
     store.close()
@@ -37,6 +52,7 @@ def server(model_folder, tmp_path_factory):
         "DUTING_MODELS_DIR": str(model_folder.parent),
         "DUTING_INGEST_TOKEN": TOKEN,
         "DUTING_PORT": "0",
+        "DUTING_RULES": str(folder / "rules"),
         "DUTING_DATABASE_URL": "",
     }
     with run.Server(settings, folder / "server.log") as started:
@@ -158,6 +174,8 @@ def test_what_a_telephony_system_tells_is_seen_on_the_call(server, short_call: P
     assert (call["reason"], call["by"], call["queue"]) == ("hangup", "customer", "理财")
     assert call["attributes"]["工单"] == "77"
     assert call["duration_ms"] == about(12_000)
+    house = [(a["rule_id"], a["media_end_ms"]) for a in found["alerts"] if a["rule_id"].startswith("house.")]
+    assert house == [("house.held", about(8_000)), ("house.hung_up", about(12_000))]
     # It is over now: the hang-up may be told again, and nothing else.
     assert line.tell({"type": "hangup", "by": "customer", "id": "h1"})[0] == 202
     status, body = line.tell({"type": "hold"})
@@ -198,7 +216,7 @@ def test_a_wrong_codec_and_a_line_that_falls_silent_raise_alerts_that_say_what_t
         assert set(alert["advice"]) == {"zh", "en"}
 
 
-def test_the_order_of_the_log_holds_no_names_or_keys(server):
+def test_the_log_holds_no_names_and_no_metadata(server):
     assert "told-1" in server._log.read_text()
     assert "8002" not in server._log.read_text()
     assert "理财" not in server._log.read_text()

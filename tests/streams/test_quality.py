@@ -247,6 +247,12 @@ def test_a_side_that_dies_in_the_middle_is_told_after_a_minute_and_when_it_comes
     assert line.told[1:] == [("customer", "dead", False)]
 
 
+def test_a_call_that_was_heard_elsewhere_before_begins_when_it_is_heard_here():
+    line = Line().skip(600)
+    assert line.bring(25, agent="speech", customer="nothing").told == []
+    assert line.bring(10, agent="speech", customer="nothing").told == [("customer", "dead", True)]
+
+
 def test_on_hold_nobody_is_dead():
     line = Line().bring(10, agent="speech", customer="room").hold(True)
     line.bring(200, agent="speech", customer="nothing").hold(False)
