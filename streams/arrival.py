@@ -1,4 +1,5 @@
-"""Whether audio comes as fast as it is spoken: else its sample rate is not what the peer says it is. Pure.
+"""Whether audio comes at all, and as fast as it is spoken: else its sample rate is not what the peer says it
+is. Pure.
 
 Samples of 16 kHz that are taken for 8 kHz are twice as many as there is time for, and sound like a slow deep
 voice; the other way round half of them are missing, and nobody hears speech in what there is. A network only
@@ -12,6 +13,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
+from streams.events import Trouble
+
 LOOK_S: Final = 5.0
 LOOKS: Final = 3
 FAST, SLOW = 1.3, 0.77
@@ -19,6 +22,12 @@ FAST, SLOW = 1.3, 0.77
 ALIKE: Final = 0.15
 """Looks that differ by less than this share tell of the same speed."""
 PAUSE_S: Final = 0.5
+
+SILENT_S: Final = 8.0
+"""A call that is up and has brought nothing for so long is in trouble: longer than a network needs to find
+another way, and no telephone sends nothing for so long unless it is on hold."""
+MOST_SILENCES: Final = 10
+"""Told of one call: a line that comes and goes must not flood anybody."""
 
 
 class Speed(NamedTuple):
@@ -78,3 +87,40 @@ class Arrival:
             return None
         self._wrong = True
         return Speed(True, mean, self._looks[0].began_s)
+
+
+class Silence:
+    """Whether a call that comes at the pace of speech, and is up, brings anything."""
+
+    __slots__ = ("_count", "_told")
+
+    def __init__(self) -> None:
+        self._told = False
+        self._count = 0
+
+    def look(self, call_id: str, silent_s: float, media_ms: int) -> Trouble | None:
+        """Nothing has come for ``silent_s``; ``media_ms``: how far the call was heard then."""
+        if silent_s < SILENT_S or self._told or self._count >= MOST_SILENCES:
+            return None
+        self._told = True
+        self._count += 1
+        return _trouble(call_id, media_ms + int(silent_s * 1000), media_ms, f"{silent_s:.0f} s")
+
+    def over(self, call_id: str, media_ms: int) -> Trouble | None:
+        """Audio has come that begins at ``media_ms``."""
+        if not self._told:
+            return None
+        self._told = False
+        return _trouble(call_id, media_ms, media_ms, present=False)
+
+
+def _trouble(call_id: str, now_ms: int, since_ms: int, measured: str = "", present: bool = True) -> Trouble:
+    return Trouble(
+        call_id=call_id,
+        channel="unknown",
+        kind="silent",
+        present=present,
+        media_ms=now_ms,
+        since_ms=since_ms,
+        measured=measured,
+    )

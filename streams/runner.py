@@ -22,6 +22,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import structlog
 from prometheus_client import Counter, Gauge
 
+from streams.arrival import Silence
 from streams.degrade import Step
 from streams.events import (
     SAMPLE_RATE,
@@ -106,10 +107,7 @@ class Open:
     asked_ms: dict[Channel, int] = field(default_factory=dict, init=False)
     """Where the last partial of a channel ended that went to the model."""
     ended: bool = field(default=False, init=False)
-    silent: bool = field(default=False, init=False)
-    """It was told that no audio comes."""
-    silences: int = field(default=0, init=False)
-    """How often that was."""
+    silence: Silence = field(default_factory=Silence, init=False)
 
     @property
     def call_id(self) -> str:
@@ -139,11 +137,6 @@ class Runner(Generic[C]):
     time; but as often as this."""
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
-    SILENT_S = 8.0
-    """A paced call, not on hold, that is up and has brought nothing for this long is told as ``Trouble``.
-    Longer than a network needs to find another way; no telephone sends nothing for so long."""
-    MOST_SILENCES = 10
-    """Told of one call: a line that comes and goes must not flood anybody."""
     LONGEST_PARTIAL_MS = 8_000
     shares_calls = False
     """Whether a call that was cut off may come back over another process."""
@@ -304,9 +297,8 @@ class Runner(Generic[C]):
             if isinstance(item, Trouble):
                 self._trouble(call, item)
                 continue
-            if call.silent and isinstance(item, AudioFrame):
-                call.silent = False
-                self._trouble(call, self._silence(call, item.media_ms, item.media_ms, present=False))
+            if isinstance(item, AudioFrame) and (over := call.silence.over(call.call_id, item.media_ms)):
+                self._trouble(call, over)
             call.heard.take(item, arrived_s)
             if isinstance(item, Gap):
                 GAPS.labels(item.reason).inc(item.duration_ms / 1000)
@@ -397,27 +389,10 @@ class Runner(Generic[C]):
 
     def _look_for_silence(self, call: C, silent_s: float) -> None:
         is_connected = call.source is None or call.source.is_connected
-        if silent_s < self.SILENT_S or call.silent or call.heard.is_held or not is_connected:
-            return
-        if call.silences >= self.MOST_SILENCES:
-            return
-        call.silent = True
-        call.silences += 1
-        since_ms = call.heard.media_ms
-        now_ms = since_ms + int(silent_s * 1000)
-        self._trouble(call, self._silence(call, now_ms, since_ms, f"{silent_s:.0f} s"))
-
-    @staticmethod
-    def _silence(call: C, media_ms: int, since_ms: int, measured: str = "", present: bool = True) -> Trouble:
-        return Trouble(
-            call_id=call.call_id,
-            channel="unknown",
-            kind="silent",
-            present=present,
-            media_ms=media_ms,
-            since_ms=since_ms,
-            measured=measured,
-        )
+        if is_connected and not call.heard.is_held:
+            trouble = call.silence.look(call.call_id, silent_s, call.heard.media_ms)
+            if trouble is not None:
+                self._trouble(call, trouble)
 
     # ── timers ────────────────────────────────────────────────────────────────────────────────────
 
