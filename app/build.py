@@ -42,6 +42,7 @@ from app.rulebook import RuleBook
 from app.settings import Settings, prepare_processor
 from app.store import Store
 from app.store.times import read
+from app.telephony import Switchboard
 from detectors.privacy import redact
 from detectors.rules import DEFAULT_PACK, Pack, PackError, load_packs
 from streams import silero
@@ -67,6 +68,7 @@ class Service:
     rules: RuleBook
     live: Live
     lines: Lines
+    switchboard: Switchboard
     gateway: Gateway | None = None
     """Beside the runner of a cluster's gateway."""
     audiosockets: AudioSocketServer | None = None
@@ -87,6 +89,7 @@ class Service:
             health=self.health,
             ready=self.missing,
             live=self.live,
+            switchboard=self.switchboard,
             lifespan=self.running,
         )
 
@@ -106,6 +109,7 @@ class Service:
         await self.lines.assembly.start()
         if self.audiosockets is not None:
             await self.audiosockets.start()
+        await self.switchboard.start()
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
             yield
@@ -115,6 +119,7 @@ class Service:
                 await watching
             if self.audiosockets is not None:
                 await self.audiosockets.stop()
+            await self.switchboard.stop()
             await self.lines.assembly.stop()
             await self.runner.stop()
             if self.gateway is not None and isinstance(self.runner, GatewayRunner):
@@ -197,7 +202,20 @@ def build(
     assembly = Assembly(runner, earlier if gateway is not None else None)
     lines = Lines(settings, assembly, settings.token())
     audiosockets = AudioSocketServer(lines, listener) if listener is not None else None
-    return Service(settings, store, outlet, runner, audio, book, live, lines, gateway, audiosockets)
+
+    async def stored(call_id: str) -> str | None:
+        return await asyncio.to_thread(store.calls.state, call_id)
+
+    switchboard = Switchboard(
+        assembly,
+        live,
+        stored,
+        shared=runner.shares_calls,
+        elsewhere=gateway.membership.hears if gateway is not None else lambda _: False,
+    )
+    return Service(
+        settings, store, outlet, runner, audio, book, live, lines, switchboard, gateway, audiosockets
+    )
 
 
 async def reachable(settings: Settings) -> None:

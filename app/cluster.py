@@ -95,6 +95,10 @@ class Membership:
             return "no worker that follows calls is there: start duting worker detect"
         return None
 
+    def hears(self, call_id: str) -> bool:
+        """Whether another gateway has the call, as of a moment ago."""
+        return call_id in self._elsewhere
+
     async def look(self, runner: GatewayRunner) -> None:
         own = WorkerState(calls=runner.calls, lag=runner.waiting, call_ids=runner.call_ids)
         await self._live.announce(GATEWAY, runner.name, msgspec.json.encode(own), SECONDS)

@@ -1,4 +1,5 @@
-"""Live state that processes share: who is there, who holds what, how often somebody may try.
+"""Live state that processes share: who is there, who holds what, how often somebody may try, what was left
+for whom.
 
 In process here, for one process; in Redis for several, see ``app.redis_live``.
 """
@@ -8,10 +9,15 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 RATES_REMEMBERED = 10_000
 """Keys whose tries are counted in process; the one tried longest ago is forgotten first."""
+MOST_MESSAGES = 100
+"""That wait in one inbox; a further one is refused."""
+MOST_INBOXES = 5_000
+"""With something in them; a further one is refused."""
 
 
 class Live(Protocol):
@@ -46,6 +52,19 @@ class Live(Protocol):
     async def forget(self, key: str) -> None:
         """Count no try of this key any more."""
 
+    async def post(self, inbox: str, message: bytes, seconds: float) -> bool:
+        """Leave a message for whoever collects it; the inbox is kept for at least so long from then on.
+
+        ``False``, and nothing was left, when ``MOST_MESSAGES`` wait there, or something waits in
+        ``MOST_INBOXES`` others.
+        """
+
+    async def waiting(self) -> set[str]:
+        """The inboxes in which something waits."""
+
+    async def collect(self, inbox: str) -> list[bytes]:
+        """Take what waits there, oldest first; of several who collect, one gets it."""
+
     async def aclose(self) -> None:
         """Let go of connections. What was announced and claimed stays until its time is over."""
 
@@ -53,6 +72,12 @@ class Live(Protocol):
 class _Held(NamedTuple):
     value: bytes
     until: float
+
+
+@dataclass
+class _Inbox:
+    messages: list[bytes] = field(default_factory=list)
+    until: float = 0.0
 
 
 class LocalLive:
@@ -66,6 +91,7 @@ class LocalLive:
         self._present: dict[str, dict[str, _Held]] = {}
         self._held: dict[str, _Held] = {}
         self._tries: OrderedDict[str, deque[float]] = OrderedDict()
+        self._inboxes: dict[str, _Inbox] = {}
         self._swept = clock()
 
     async def announce(self, kind: str, name: str, info: bytes, seconds: float) -> None:
@@ -111,6 +137,30 @@ class LocalLive:
 
     async def forget(self, key: str) -> None:
         self._tries.pop(key, None)
+
+    async def post(self, inbox: str, message: bytes, seconds: float) -> bool:
+        await self.waiting()
+        there = self._inboxes.get(inbox)
+        if there is None:
+            if len(self._inboxes) >= MOST_INBOXES:
+                return False
+            there = self._inboxes[inbox] = _Inbox()
+        if len(there.messages) >= MOST_MESSAGES:
+            return False
+        there.messages.append(message)
+        there.until = max(there.until, self._clock() + seconds)
+        return True
+
+    async def waiting(self) -> set[str]:
+        now = self._clock()
+        for name in [name for name, there in self._inboxes.items() if there.until <= now]:
+            del self._inboxes[name]
+        return set(self._inboxes)
+
+    async def collect(self, inbox: str) -> list[bytes]:
+        await self.waiting()
+        there = self._inboxes.pop(inbox, None)
+        return [] if there is None else there.messages
 
     async def aclose(self) -> None:
         pass

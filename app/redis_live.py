@@ -1,8 +1,9 @@
 """Live state in Redis, shared by all processes of a cluster. All times are those of Redis's own clock.
 
 Keys: ``duting:present:KIND`` (name by the millisecond when it passes) with ``duting:present:KIND:info``,
-``duting:held:KEY``, ``duting:rate:KEY`` (tries by microsecond). Each method is one command or one script,
-so that nobody comes between its steps; none waits longer than ``ANSWER_S``.
+``duting:held:KEY``, ``duting:rate:KEY`` (tries by microsecond), ``duting:inbox:NAME`` with ``duting:inboxes``
+(name by the millisecond when it passes). Each method is one command or one script, so that nobody comes
+between its steps; none waits longer than ``ANSWER_S``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import cast
 
+from app.live import MOST_INBOXES, MOST_MESSAGES
 from app.redis_link import connect, reaching
 
 _NOW_MS = """
@@ -73,6 +75,45 @@ redis.call('PEXPIRE', KEYS[1], math.ceil(span / 1000))
 return 0
 """
 
+_POST = (
+    _NOW_MS
+    + """
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%d', now))
+local known = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not known then
+  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then return 0 end
+elseif redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[4]) then
+  return 0
+end
+redis.call('RPUSH', KEYS[1], ARGV[2])
+local ends = math.max(now + tonumber(ARGV[3]), tonumber(known or 0))
+redis.call('ZADD', KEYS[2], string.format('%d', ends), ARGV[1])
+redis.call('PEXPIREAT', KEYS[1], string.format('%d', ends))
+-- When nobody comes any more, nothing stays.
+if redis.call('PTTL', KEYS[2]) < ends - now then
+  redis.call('PEXPIREAT', KEYS[2], string.format('%d', ends))
+end
+return 1
+"""
+)
+
+_WAITING = (
+    _NOW_MS
+    + """
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now))
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
+)
+
+_COLLECT = """
+local messages = redis.call('LRANGE', KEYS[1], 0, -1)
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return messages
+"""
+
+_INBOXES = "duting:inboxes"
+
 
 class RedisLive:
     """``app.live.Live`` in Redis; connects at the first call, and anew after every failure."""
@@ -114,6 +155,21 @@ class RedisLive:
         async with reaching():
             await self._redis.delete(_rate_key(key))
 
+    async def post(self, inbox: str, message: bytes, seconds: float) -> bool:
+        left = await self._run(
+            _POST,
+            [_inbox_key(inbox), _INBOXES],
+            *(inbox, message, _milliseconds(seconds), MOST_MESSAGES, MOST_INBOXES),
+        )
+        return left == 1
+
+    async def waiting(self) -> set[str]:
+        found = cast(list[bytes], await self._run(_WAITING, [_INBOXES]))
+        return {name.decode() for name in found}
+
+    async def collect(self, inbox: str) -> list[bytes]:
+        return cast(list[bytes], await self._run(_COLLECT, [_inbox_key(inbox), _INBOXES], inbox))
+
     async def aclose(self) -> None:
         await self._redis.aclose()
 
@@ -136,6 +192,10 @@ def _held_key(key: str) -> str:
 
 def _rate_key(key: str) -> str:
     return f"duting:rate:{key}"
+
+
+def _inbox_key(inbox: str) -> str:
+    return f"duting:inbox:{inbox}"
 
 
 def _milliseconds(seconds: float) -> int:

@@ -26,6 +26,7 @@ from detectors.emotion import EmotionDetector, Head
 from detectors.panel import Panel
 from detectors.rules import DEFAULT_PACK, Pack, PackError, Problem
 from detectors.rules.loader import pack_files, parse_packs, read_packs
+from detectors.telephony import TelephonyDetector
 from streams.events import CallInfo
 
 log = structlog.get_logger(__name__)
@@ -105,7 +106,7 @@ class RuleBook:
 
     def panel(self, call: CallInfo) -> Panel:
         """The detectors of a new call, under the rules in force now."""
-        panel = Panel(call, self.pack, EmotionDetector(call, self.head))
+        panel = Panel(call, self.pack, EmotionDetector(call, self.head), TelephonyDetector(call))
         self._panels.add(panel)
         return panel
 

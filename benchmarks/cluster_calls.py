@@ -69,6 +69,8 @@ class Telephone:
                     with suppress(websockets.ConnectionClosed):
                         await asyncio.wait_for(socket.wait_closed(), 30)
                     return
+            except websockets.ConnectionClosedOK:
+                return  # somebody has hung up
             except (OSError, websockets.WebSocketException, TimeoutError) as error:
                 closed = getattr(error, "rcvd", None)
                 self.refused += closed is not None and closed.code == 1013

@@ -32,7 +32,7 @@ from streams.events import (
     Transcript,
 )
 
-NOT_STORED: Final = ("energy", "hold", "hangup", "entity")
+NOT_STORED: Final = ("energy", "hold", "hangup", "entity", "audio")
 """Operators that look at what the store does not hold, or holds masked."""
 PREROLL_MS: Final = 300
 """By so much an utterance begins before its speech."""

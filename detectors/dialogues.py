@@ -25,6 +25,7 @@ from streams.events import (
     SpeechStarted,
     SpeechStopped,
     Transcript,
+    Trouble,
     Voice,
 )
 
@@ -105,7 +106,8 @@ def play(pack: Pack, case: TestCase) -> list[Detection]:
         start = turn.start_ms if turn.start_ms is not None else clock + _PAUSE_MS
         end = turn.end_ms if turn.end_ms is not None else start + _CHARACTER_MS * len(turn.text)
         clock = max(clock, end)
-        told += _signalled(turn, start) if turn.hold is not None else _spoken(turn, start, end)
+        is_signal = turn.hold is not None or turn.trouble is not None
+        told += _signalled(turn, start) if is_signal else _spoken(turn, start, end)
     ends = max(clock, case.ends_ms if case.ends_ms is not None else clock + _PAUSE_MS)
     told.sort(key=lambda one: one.at_ms)
     told.append(_Told(ends, CallEnded(call_id=CALL_ID, media_ms=ends, by=case.hung_up_by)))
@@ -124,6 +126,16 @@ def play(pack: Pack, case: TestCase) -> list[Detection]:
 
 
 def _signalled(turn: TestTurn, at_ms: int) -> list[_Told]:
+    if turn.trouble is not None:
+        trouble = Trouble(
+            call_id=CALL_ID,
+            channel=turn.role,
+            kind=turn.trouble,
+            present=True,
+            media_ms=at_ms,
+            since_ms=at_ms,
+        )
+        return [_Told(at_ms, trouble)]
     hold = Hold(call_id=CALL_ID, media_ms=at_ms, held=bool(turn.hold), source="telephony")
     return [_Told(at_ms, hold)]
 

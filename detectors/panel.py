@@ -10,6 +10,7 @@ from detectors.base import Detector
 from detectors.emotion import EmotionDetector
 from detectors.rules.engine import RuleDetector
 from detectors.rules.model import Pack
+from detectors.telephony import CARDS, TelephonyDetector
 from streams.events import CallEnded, CallEvent, CallInfo, CallUpdated, Emotion, Finding, RuleCard
 
 
@@ -17,15 +18,23 @@ class Panel:
     """Hands every event to every detector, in a fixed order, and merges when they want to be woken.
 
     What ``emotion`` finds is an event for the rules, told before the utterance that it was found in: a rule
-    about both meets the feeling with which the words were said.
+    about both meets the feeling with which the words were said. ``telephony`` marks what the telephony tells.
     """
 
-    def __init__(self, call: CallInfo, pack: Pack, emotion: EmotionDetector | None = None) -> None:
+    def __init__(
+        self,
+        call: CallInfo,
+        pack: Pack,
+        emotion: EmotionDetector | None = None,
+        telephony: TelephonyDetector | None = None,
+    ) -> None:
         self.call = call
         self.pack = pack
         self._rules = RuleDetector(call, pack)
         self._emotion = emotion
-        self._detectors: Sequence[Detector] = (self._rules,) if emotion is None else (emotion, self._rules)
+        self._telephony = telephony
+        around = (one for one in (emotion, telephony) if one is not None)
+        self._detectors: Sequence[Detector] = (*around, self._rules)
         self._ended = False
         self._due: int | None = None
         self._due_known = False
@@ -42,6 +51,8 @@ class Panel:
                 found.append(felt)
                 if isinstance(felt, Emotion):
                     found += self._rules.on_event(felt)
+        if self._telephony is not None and not isinstance(event, Emotion):
+            found += self._telephony.on_event(event)
         found += self._rules.on_event(event)
         if isinstance(event, CallEnded):
             self._ended = True
@@ -68,7 +79,7 @@ class Panel:
 
     def card(self, rule_id: str) -> RuleCard:
         """What raising needs to know of a rule, as it stood when the call began."""
-        return self.pack.card(rule_id)
+        return CARDS[rule_id] if rule_id in CARDS else self.pack.card(rule_id)
 
     def suspects(self, utterance_id: str) -> bool:
         """Whether the next reading of an utterance in progress may settle what its last one holds."""

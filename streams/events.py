@@ -132,6 +132,31 @@ class Gap(Struct, frozen=True, kw_only=True, tag=True):
     reason: Literal["missing", "late", "overload"]
 
 
+TroubleKind = Literal["silent", "dead", "clipping", "noise"]
+"""``silent``: the call is up, and no audio comes at all. ``dead``: one channel brings nothing while the other
+side speaks. ``clipping``: too loud for its line. ``noise``: where speech should be, as of a wrong codec."""
+
+
+class Trouble(Struct, frozen=True, kw_only=True, tag=True):
+    """Something is wrong with a call's sound, or is right again (not ``present``)."""
+
+    call_id: str
+    channel: Channel
+    """``unknown``: all of them."""
+    kind: TroubleKind
+    present: bool
+    media_ms: int
+    """When it was noticed."""
+    since_ms: int
+    """When it began, or ended."""
+    measured: str = ""
+    """For people: ``8 s``, ``5 %``, ``A-law as mu-law``."""
+
+
+Inward = Telephony | Trouble
+"""What only the detectors of a call are told; people see what follows from it."""
+
+
 # ── listen ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -363,6 +388,8 @@ class RuleCard(Struct, frozen=True, kw_only=True):
     actions: tuple[Literal["alert", "marker", "hint", "webhook", "coach"], ...] = ("alert", "marker")
     hint: dict[str, str] | None = None
     """What the agent may say, by language."""
+    advice: dict[str, str] | None = None
+    """What whoever sees the alert should check, by language."""
     group: str | None = None
     """Rules of one group are about the same thing: people see them as one."""
     score: float = 0.0
@@ -405,6 +432,8 @@ class Alert(Struct, frozen=True, kw_only=True, tag=True):
     latency_ms: Latency = Latency()
     group: str | None = None
     score: float = 0.0
+    advice: dict[str, str] | None = None
+    """What to check, by language: of alerts about the service itself."""
 
     @property
     def media_ms(self) -> int:
@@ -541,6 +570,8 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     call: CallInfo | UnsetType = UNSET
     speaking: Speaking | UnsetType = UNSET
     reason: str | UnsetType = UNSET
+    by: Channel | UnsetType = UNSET
+    """Of ``call.ended``: who hung up, where the telephony says so."""
     utterance: Text | UnsetType = UNSET
     alert: Alert | UnsetType = UNSET
     marker: Marker | UnsetType = UNSET
@@ -560,6 +591,7 @@ CallEvent = (
     | Gap
     | SpeechStarted
     | SpeechStopped
+    | Trouble
     | Voice
     | Transcript
 )

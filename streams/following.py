@@ -26,9 +26,9 @@ from streams.events import (
     Channel,
     Finding,
     Hint,
+    Inward,
     Marker,
     OutletEvent,
-    Telephony,
     Transcript,
     Voice,
 )
@@ -231,7 +231,7 @@ class Following:
             case Voice():
                 self._tell(call, followed.cut(event, signal.heard_ms))
             case _:
-                if not isinstance(event, Telephony):
+                if not isinstance(event, Inward):
                     self._post([event])
                 self._tell(call, followed.noticed(event, signal.heard_ms))
 

@@ -6,9 +6,10 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from streams.events import AudioFrame, CallInfo, Channel, Gap, Hold
+from streams.events import AudioFrame, CallInfo, Channel, Gap, Hold, Trouble
 from streams.listen import Endpointing, Heard, Listener
 from streams.music import Holds
+from streams.quality import CallQuality
 from streams.vad import Probabilities, Vad, together
 
 
@@ -58,6 +59,7 @@ class HeardCall:
         }
         self.arrivals = {channel: Arrivals() for channel in info.channels}
         self._holds = Holds(info.call_id, info.channels)
+        self._quality = CallQuality(info.call_id, info.channels)
         self.gap_ms = 0
         self.last_arrival_s: float | None = None
 
@@ -88,14 +90,22 @@ class HeardCall:
         self.arrivals[item.channel].note(item.media_ms + item.duration_ms, arrived_s)
         self.listeners[item.channel].offer(item)
 
-    def judged(self, listener: Listener, probabilities: Probabilities) -> list[Heard | Hold]:
+    def judged(self, listener: Listener, probabilities: Probabilities) -> list[Heard | Hold | Trouble]:
         """Take what the judge says of ``listener``'s windows; return what was heard."""
-        holds = self._holds.heard(listener.channel, listener.windows(), probabilities, listener.position)
-        return [*holds, *listener.judged(probabilities)]
+        heard = (listener.channel, listener.windows(), probabilities, listener.position)
+        holds = self._holds.heard(*heard)
+        for hold in holds:
+            self._quality.hold(hold)
+        return [*holds, *self._quality.heard(*heard), *listener.judged(probabilities)]
 
-    def telephony_told(self) -> None:
+    def told(self, hold: Hold) -> None:
         """The telephony tells of holds itself: music tells nothing any more."""
         self._holds.telephony_told()
+        self._quality.hold(hold)
+
+    @property
+    def is_held(self) -> bool:
+        return self._quality.is_held
 
     def entered(self, channel: Channel, media_ms: int) -> float | None:
         """When the sample at ``media_ms`` was in the server; by the later channel if this is none."""
@@ -109,11 +119,11 @@ class HeardCall:
         return [heard for listener in self.listeners.values() for heard in listener.finish()]
 
 
-def hear_together(calls: Iterable[HeardCall]) -> list[tuple[HeardCall, list[Heard | Hold]]]:
+def hear_together(calls: Iterable[HeardCall]) -> list[tuple[HeardCall, list[Heard | Hold | Trouble]]]:
     """Hear what ``calls`` have taken: one run of the judge for all their channels.
 
-    Returns every call that had something to hear, with its speech edges, utterances and holds, those of each
-    channel in order.
+    Returns every call that had something to hear, with its speech edges, utterances, holds and troubles,
+    those of each channel in order.
     """
     asked = [
         (call, listener, windows)
@@ -122,7 +132,7 @@ def hear_together(calls: Iterable[HeardCall]) -> list[tuple[HeardCall, list[Hear
         if len(windows := listener.windows())
     ]
     judged = together([(listener.vad, windows) for _, listener, windows in asked])
-    out: dict[int, tuple[HeardCall, list[Heard | Hold]]] = {}
+    out: dict[int, tuple[HeardCall, list[Heard | Hold | Trouble]]] = {}
     for (call, listener, _), probabilities in zip(asked, judged, strict=True):
         heard = call.judged(listener, probabilities)
         out.setdefault(id(call), (call, []))[1].extend(heard)

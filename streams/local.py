@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from streams.degrade import Step
-from streams.events import CallEnded, CallInfo, CallStarted, Health, OutletEvent, Telephony, Utterance, Word
+from streams.events import CallEnded, CallInfo, CallStarted, Health, Inward, OutletEvent, Utterance, Word
 from streams.followed import CallDetector, FollowedCall
 from streams.heard import HeardCall
 from streams.listen import Endpointing
@@ -136,7 +136,7 @@ class LocalRunner(Runner[_Call]):
         return call
 
     def _notice(self, call: _Call, event: Noticed) -> None:
-        if not isinstance(event, Telephony):
+        if not isinstance(event, Inward):
             self._outbox.post([event])
         self._teller.tell(
             call.followed, call.heard.entered, call.followed.noticed(event, call.heard.media_ms)

@@ -67,6 +67,7 @@ def raised(
                 latency_ms=latency,
                 group=card.group,
                 score=card.score,
+                advice=card.advice,
             )
         )
     if detection.withdrawn:

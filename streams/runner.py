@@ -22,6 +22,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import structlog
 from prometheus_client import Counter, Gauge
 
+from streams.arrival import Silence
 from streams.degrade import Step
 from streams.events import (
     SAMPLE_RATE,
@@ -33,9 +34,11 @@ from streams.events import (
     Gap,
     Health,
     Hold,
+    Inward,
     SpeechStarted,
     SpeechStopped,
     Telephony,
+    Trouble,
     Utterance,
 )
 from streams.heard import HeardCall, hear_together
@@ -48,9 +51,10 @@ CALLS = Gauge("duting_calls", "Calls in progress")
 AUDIO = Counter("duting_audio_seconds", "Audio received, all channels")
 GAPS = Counter("duting_gap_seconds", "Audio that never came or was dropped", ["reason"])
 REFUSED = Counter("duting_calls_refused", "Calls for which there was no room")
+TROUBLES = Counter("duting_troubles", "Times that something was wrong with a call's sound", ["kind"])
 
 EndReason = Literal["hangup", "disconnected", "interrupted", "error"]
-Noticed = CallUpdated | Gap | Telephony | SpeechStarted | SpeechStopped
+Noticed = CallUpdated | Gap | Inward | SpeechStarted | SpeechStopped
 """What is heard of a call beside its utterances, or told by its telephony."""
 
 
@@ -77,11 +81,19 @@ class Source(Protocol):
 
     rate: int
     """Hertz at which it comes, before it is brought to ``SAMPLE_RATE``."""
-    arrived_s: float
-    """Clock at which the newest of it came in."""
 
-    def take(self) -> Sequence[AudioFrame | Gap]:
-        """What has come since the last time, each channel's in order."""
+    @property
+    def arrived_s(self) -> float:
+        """Clock at which the newest of it came in."""
+        ...
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether anybody brings audio; a telephone that was cut off may come back."""
+        ...
+
+    def take(self) -> Sequence[AudioFrame | Gap | Trouble]:
+        """What has come since the last time, each channel's in order, and what was wrong on its way."""
         ...
 
 
@@ -95,6 +107,7 @@ class Open:
     asked_ms: dict[Channel, int] = field(default_factory=dict, init=False)
     """Where the last partial of a channel ended that went to the model."""
     ended: bool = field(default=False, init=False)
+    silence: Silence = field(default_factory=Silence, init=False)
 
     @property
     def call_id(self) -> str:
@@ -258,7 +271,7 @@ class Runner(Generic[C]):
         """The telephony tells what happens in a call; ``KeyError`` if there is no such call."""
         call = self._calls[event.call_id]
         if isinstance(event, Hold):
-            call.heard.telephony_told()
+            call.heard.told(event)
         self._notice(call, event)
 
     def hear(self, item: AudioFrame | Gap) -> None:
@@ -279,8 +292,13 @@ class Runner(Generic[C]):
         if heard:
             self._hear(heard)
 
-    def _take(self, call: C, items: Sequence[AudioFrame | Gap], arrived_s: float) -> None:
+    def _take(self, call: C, items: Sequence[AudioFrame | Gap | Trouble], arrived_s: float) -> None:
         for item in items:
+            if isinstance(item, Trouble):
+                self._trouble(call, item)
+                continue
+            if isinstance(item, AudioFrame) and (over := call.silence.over(call.call_id, item.media_ms)):
+                self._trouble(call, over)
             call.heard.take(item, arrived_s)
             if isinstance(item, Gap):
                 GAPS.labels(item.reason).inc(item.duration_ms / 1000)
@@ -307,9 +325,11 @@ class Runner(Generic[C]):
             at = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
             log.error("call.failed", call_id=call.call_id, error=type(error).__name__, at=at)
 
-    def _heard(self, call: C, items: Sequence[Heard | Hold]) -> None:
+    def _heard(self, call: C, items: Sequence[Heard | Hold | Trouble]) -> None:
         for item in items:
-            if not isinstance(item, Utterance):
+            if isinstance(item, Trouble):
+                self._trouble(call, item)
+            elif not isinstance(item, Utterance):
                 self._notice(call, item)
             elif item.final or self._wants(call, item):
                 self._submit(call, item)
@@ -356,6 +376,24 @@ class Runner(Generic[C]):
         self._end(call, ended)
         log.info("call.ended", call_id=call_id, reason=reason, media_ms=media_ms, gap_ms=call.heard.gap_ms)
 
+    # ── what is wrong with its sound ──────────────────────────────────────────────────────────────
+
+    def _trouble(self, call: C, trouble: Trouble) -> None:
+        if trouble.present:
+            TROUBLES.labels(trouble.kind).inc()
+            log.warning(
+                "call.trouble", call_id=call.call_id, kind=trouble.kind, channel=trouble.channel,
+                measured=trouble.measured,
+            )  # fmt: skip
+        self._notice(call, trouble)
+
+    def _look_for_silence(self, call: C, silent_s: float) -> None:
+        is_connected = call.source is None or call.source.is_connected
+        if is_connected and not call.heard.is_held:
+            trouble = call.silence.look(call.call_id, silent_s, call.heard.media_ms)
+            if trouble is not None:
+                self._trouble(call, trouble)
+
     # ── timers ────────────────────────────────────────────────────────────────────────────────────
 
     async def _come_round(self) -> None:
@@ -389,4 +427,5 @@ class Runner(Generic[C]):
             if call.paced and silent_s > self.STALLED_S:
                 reached = call.heard.media_ms + int(silent_s * 1000)
                 self._guarded(call, partial(self._reach, call, reached))
+                self._guarded(call, partial(self._look_for_silence, call, silent_s))
         self._serve()

@@ -143,6 +143,50 @@ def test_a_new_gateway_shows_what_is_going_on_within_two_seconds(rig):
     assert shown["seconds"] < 2
 
 
+def tell(address, token, call_id, events):
+    """What a gateway answers a telephony system."""
+    request = urllib.request.Request(
+        f"{address}/api/calls/{call_id}/events",
+        data=json.dumps(events).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return answer.status, json.load(answer)
+
+
+@pytest.mark.cluster
+def test_what_a_telephony_system_tells_any_gateway_comes_to_the_call_once(rig):
+    calls = material(2, 20.0)
+    answers = []
+
+    async def disturb(rig, watch):
+        await asyncio.sleep(6)
+        for wait, event in ((2, "hold"), (2, "resume"), (5, "hangup")):
+            for call_id in calls:
+                # To both gateways: one of them hears the call, and one does not.
+                for member in rig.gateways[:2]:
+                    told = [{"type": event, "id": event} | ({"by": "agent"} if event == "hangup" else {})]
+                    answer = await asyncio.to_thread(tell, member.address, rig.token, call_id, told)
+                    answers.append((event, *answer))
+            await asyncio.sleep(wait)
+
+    report = asyncio.run(play(rig, calls, {}, disturb))
+    assert {status for _, status, _ in answers} == {202}
+    assert sum(body["taken"] for event, _, body in answers if event != "hangup") == 4
+    assert not report.expected
+    cookie = run.log_in(rig.gateways[1].address, rig.account)
+    for call_id in calls:
+        request = urllib.request.Request(
+            f"{rig.gateways[1].address}/api/calls/{call_id}", headers={"cookie": cookie}
+        )
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            found = json.load(answer)
+        [hold] = [mark for mark in found["markers"] if mark["rule_id"] == "call.hold"]
+        assert 1_500 < hold["media_end_ms"] - hold["media_start_ms"] < 4_000
+        assert (found["call"]["reason"], found["call"]["by"]) == ("hangup", "agent")
+        assert found["call"]["duration_ms"] < 18_000
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("kind", ["detect", "asr"])
 def test_a_worker_that_is_asked_to_stop_leaves_in_good_order(rig, kind):

@@ -10,7 +10,19 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
-from app.api import alerts, calls, events, floor, presence, problems, recordings, rules, session, static
+from app.api import (
+    alerts,
+    calls,
+    events,
+    floor,
+    presence,
+    problems,
+    recordings,
+    rules,
+    session,
+    static,
+    telephony,
+)
 from app.api import health as machines
 from app.api.attempts import Attempts
 from app.api.described import describe
@@ -21,6 +33,7 @@ from app.outlet import Outlet
 from app.rulebook import RuleBook
 from app.settings import Settings
 from app.store import Store
+from app.telephony import Switchboard
 from dashboard.feed import HEARTBEAT_S, Feed
 from streams.events import Health
 
@@ -37,6 +50,7 @@ def application(
     health: Callable[[], Health] | None = None,
     ready: Callable[[], str | None] = lambda: None,
     live: Live | None = None,
+    switchboard: Switchboard | None = None,
     lifespan: Lifespan | None = None,
     pages: Path = static.FOLDER,
     heartbeat_s: float = HEARTBEAT_S,
@@ -45,7 +59,8 @@ def application(
 
     ``routes`` are further ones (telephony), each with its own way of letting people in; ``health`` tells
     how the service does at this moment, ``ready`` what keeps it from taking calls; ``live`` is the state that
-    several gateways share (in process if ``None``; its owner closes it); ``lifespan`` starts and stops what
+    several gateways share (in process if ``None``; its owner closes it); ``switchboard`` brings what
+    telephony systems tell to its calls (there are none if ``None``); ``lifespan`` starts and stops what
     the routes need; ``pages`` is the folder of the built dashboard.
     """
     # The usual pages about an API load their scripts from elsewhere; the description itself is enough.
@@ -65,13 +80,14 @@ def application(
     app.state.health = health if health is not None else lambda: outlet.health
     app.state.ready = ready
     app.state.live = live if live is not None else LocalLive()
+    app.state.switchboard = switchboard
     app.state.door = session.Door(Attempts(app.state.live))
     app.state.readings = Readings()
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 
     problems.install(app)
     app.add_middleware(Guard)
-    for part in (session, floor, calls, alerts, recordings, rules, events, presence, machines):
+    for part in (session, floor, calls, alerts, recordings, rules, events, telephony, presence, machines):
         app.include_router(part.router)
     for route in routes:
         if isinstance(route, APIRouter):

@@ -8,6 +8,8 @@ import msgspec
 from fastapi import FastAPI
 
 from app.api import views
+from app.api.telephony import Taken
+from app.telephony import TelephonyEvent
 from streams.events import Published
 
 ANSWERS: dict[tuple[str, str], type] = {
@@ -16,7 +18,14 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("get", "/api/calls/{call_id}"): views.CallDetail,
     ("get", "/api/rules"): views.Rules,
     ("post", "/api/alerts/{alert_id}/owner"): views.AlertView,
+    ("post", "/api/calls/{call_id}/events"): Taken,
 }
+
+
+BODIES: dict[tuple[str, str], Any] = {
+    ("post", "/api/calls/{call_id}/events"): list[TelephonyEvent] | TelephonyEvent,
+}
+"""What is sent, where FastAPI does not read it itself."""
 
 
 def describe(app: FastAPI) -> None:
@@ -27,12 +36,16 @@ def describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = usual()
             shapes, components = msgspec.json.schema_components(
-                [*ANSWERS.values(), Published], ref_template="#/components/schemas/{name}"
+                [*ANSWERS.values(), *BODIES.values(), Published], ref_template="#/components/schemas/{name}"
             )
             document.setdefault("components", {}).setdefault("schemas", {}).update(components)
             for (method, path), shape in zip(ANSWERS, shapes, strict=False):
-                content = document["paths"][path][method]["responses"]["200"]["content"]
-                content["application/json"] = {"schema": shape}
+                responses = document["paths"][path][method]["responses"]
+                status = next(status for status in responses if status.startswith("2"))
+                responses[status]["content"]["application/json"] = {"schema": shape}
+            for (method, path), shape in zip(BODIES, shapes[len(ANSWERS) :], strict=False):
+                content = {"application/json": {"schema": shape}}
+                document["paths"][path][method]["requestBody"] = {"required": True, "content": content}
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -18,7 +18,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
     "bad_request": (400, "请求无法理解。", "The request cannot be understood."),
     "login_required": (401, "请先登录。", "Please log in first."),
     "wrong_credentials": (401, "账号或密码不正确。", "The account or the password is wrong."),
-    "wrong_token": (401, "接入令牌缺失或不正确。", "The ingest token is missing or wrong."),
+    "token_required": (
+        401,
+        "接入令牌缺失或不正确（DUTING_INGEST_TOKEN）。",
+        "The ingest token is missing or wrong: see DUTING_INGEST_TOKEN.",
+    ),
     "role_not_allowed": (403, "您的角色无权查看或操作。", "Your role may not see or do this."),
     "not_yours": (
         403,
@@ -36,6 +40,7 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "这条预警的跟进人已经变了。",
         "Somebody else has taken this alert, or let it go, meanwhile.",
     ),
+    "call_ended": (409, "这通电话已经结束。", "The call has ended."),
     "too_large": (413, "请求过大。", "The request is too large."),
     "bad_range": (416, "请求的范围不在文件之内。", "The requested range is not within the file."),
     "invalid": (422, "请求的内容不符合要求。", "What was sent is not what is expected here."),
@@ -45,6 +50,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "The rule pack has errors and was refused; the rules in force stay.",
     ),
     "too_many_attempts": (429, "尝试次数过多，请一分钟后再试。", "Too many attempts; try again in a minute."),
+    "too_many_events": (
+        429,
+        "这通电话的事件过多，请稍后再试。",
+        "Too many events of this call; try again soon.",
+    ),
     "internal": (500, "服务器出错，已记录。", "Something failed on the server; it has been logged."),
     "store_unavailable": (
         503,

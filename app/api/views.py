@@ -28,6 +28,8 @@ class CallView(CallInfo, frozen=True, kw_only=True):
     started_at: str
     ended_at: str | None
     reason: str | None
+    by: Channel | None
+    """Who hung up, where the telephony said so."""
     duration_ms: int | None
     """``None`` while it runs."""
     alerts: AlertCounts
@@ -152,6 +154,7 @@ def call_view(
         state="ended" if row.state == "ended" else "live",
         ended_at=row.ended_at,
         reason=row.reason,
+        by=msgspec.convert(row.ended_by, Channel | None),
         duration_ms=row.media_ms if row.state == "ended" else None,
         alerts=AlertCounts(**(counts or {})),
         last_text=None if row.last_text is None else msgspec.json.decode(row.last_text, type=Text),

@@ -29,8 +29,9 @@ from prometheus_client import Counter
 from app.errors import IngestError
 from app.ingest.peer import Closed, Opened, Told, changed
 from app.store.times import now, written
+from streams.arrival import Arrival, Speed
 from streams.assembly import Placement, Timeline
-from streams.events import AudioFrame, CallInfo, Channel, Gap, Hold, KeyPressed, Telephony, Transfer
+from streams.events import AudioFrame, CallInfo, Channel, Gap, Hold, KeyPressed, Telephony, Transfer, Trouble
 from streams.runner import CallRefused, EndReason, Runner
 
 log = structlog.get_logger(__name__)
@@ -78,6 +79,7 @@ class _Joined:
     leg: Leg
     placement: Placement
     protocol: str
+    arrival: Arrival = field(default_factory=Arrival)
 
 
 @dataclass(slots=True)
@@ -101,15 +103,40 @@ class _Call:
     def arrived_s(self) -> float:
         return max([self.last_arrived_s, *(one.leg.arrived_s for one in self.joined)])
 
-    def take(self) -> Sequence[AudioFrame | Gap]:
+    @property
+    def is_connected(self) -> bool:
+        return bool(self.joined)
+
+    def take(self) -> Sequence[AudioFrame | Gap | Trouble]:
         if self.looking is not None and not self.looking.done():
             return ()
         if len(self.joined) == 1:
-            one = self.joined[0]
-            return one.placement.place(one.leg.take(), one.leg.arrived_s)
-        return [
-            item for one in self.joined for item in one.placement.place(one.leg.take(), one.leg.arrived_s)
-        ]
+            return self._take(self.joined[0])
+        return [item for one in self.joined for item in self._take(one)]
+
+    def _take(self, one: _Joined) -> list[AudioFrame | Gap | Trouble]:
+        items = one.leg.take()
+        out: list[AudioFrame | Gap | Trouble] = [*one.placement.place(items, one.leg.arrived_s)]
+        media: dict[Channel, int] = {}
+        for item in items:
+            media[item.channel] = media.get(item.channel, 0) + item.duration_ms
+        speed = one.arrival.came(max(media.values()), one.leg.arrived_s) if media else None
+        if speed is not None:
+            out.append(self._mistimed(one, speed))
+        return out
+
+    def _mistimed(self, one: _Joined, speed: Speed) -> Trouble:
+        """The audio of a connection is not spoken at the rate at which it comes."""
+        channels = one.placement.channels
+        return Trouble(
+            call_id=self.info.call_id,
+            channel=channels[0] if len(channels) == 1 else "unknown",
+            kind="noise",
+            present=speed.is_wrong,
+            media_ms=self.timeline.media_ms,
+            since_ms=min(self.timeline.media_ms, self.timeline.at(speed.since_s)),
+            measured=f"{speed.times:.1f} × speed",
+        )
 
 
 class Assembly:
@@ -322,13 +349,16 @@ class Assembly:
         silent_s = self._clock() - call.arrived_s
         return call.timeline.media_ms + (int(silent_s * 1000) if silent_s > self.runner.STALLED_S else 0)
 
-    def tell(self, call_id: str, told: Told) -> None:
-        """The telephony tells what happens in a call at this moment; ``KeyError`` if there is no such
-        call."""
+    def tell(self, call_id: str, told: Told, media_ms: int | None = None, late_ms: int = 0) -> None:
+        """The telephony tells what happens in a call; ``KeyError`` if there is no such call.
+
+        It happens at this moment, ``late_ms`` before it, or, where that is known, at ``media_ms``.
+        """
         if call_id not in self:
             raise KeyError(call_id)
         self.runner.listen(call_id)  # what came before it is heard before it
-        media_ms = self.media_ms(call_id)
+        present_ms = self.media_ms(call_id)
+        media_ms = max(0, present_ms - late_ms) if media_ms is None else min(media_ms, present_ms)
         event: Telephony
         match told.what:
             case "held" | "resumed":

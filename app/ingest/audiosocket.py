@@ -306,7 +306,7 @@ def route(lines: Lines) -> APIRouter:
             uuid = uuid4()
             lines.bookings.book(uuid, wanted, lines.assembly.runner.clock())
         except IngestError as error:
-            return refused("wrong_token" if error.code == WRONG_TOKEN else "invalid", str(error))
+            return refused("token_required" if error.code == WRONG_TOKEN else "invalid", str(error))
         except Overloaded as error:
             return refused("busy", str(error))
         if form:

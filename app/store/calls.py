@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.store.log import head_of
 from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
+from streams.events import CallEnded
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -138,6 +140,28 @@ class Calls:
                 )
             ).first()
         return None if row is None else (row[0], row[1])
+
+    def state(self, call_id: str) -> str | None:
+        """``live`` or ``ended``; ``None`` if there is no such call."""
+        with self._store.reading() as session:
+            return session.scalar(select(CallRow.state).where(CallRow.call_id == call_id))
+
+    def ended(self, call_id: str) -> CallEnded | None:
+        """How a call ended; ``None`` if it has not."""
+        with self._store.reading() as session:
+            row = session.get(CallRow, call_id)
+            if row is None or row.state != "ended":
+                return None
+            return msgspec.convert(
+                {
+                    "type": "CallEnded",
+                    "call_id": call_id,
+                    "media_ms": row.media_ms,
+                    "reason": row.reason,
+                    "by": row.ended_by,
+                },
+                CallEnded,
+            )
 
     def live(self) -> list[tuple[str, int]]:
         """Ids of live calls, each with the latest media time known of it."""

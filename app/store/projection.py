@@ -189,7 +189,7 @@ class Projection:
             self._publish("call.started", info.call_id, at, 0, call=info)
         elif row.info != _json(info):
             self._publish("call.updated", info.call_id, at, 0, call=info)
-        row.state, row.ended_at, row.reason = "live", None, None
+        row.state, row.ended_at, row.reason, row.ended_by = "live", None, None, None
         _describe(row, info)
         return row
 
@@ -204,10 +204,14 @@ class Projection:
 
     def _ended(self, event: CallEnded, at: str) -> None:
         row = self._call(event, at)
-        if row.state == "ended" and (row.reason, row.media_ms) == (event.reason, event.media_ms):
+        # Who hung up may be told later than that somebody did; what was told first stays.
+        by = row.ended_by if row.state == "ended" and row.ended_by is not None else event.by
+        known = (row.reason, row.media_ms, row.ended_by)
+        if row.state == "ended" and known == (event.reason, event.media_ms, by):
             return
-        self._publish("call.ended", event.call_id, at, event.media_ms, reason=event.reason)
-        row.state, row.reason, row.media_ms = "ended", event.reason, event.media_ms
+        content = {"by": by} if by is not None else {}
+        self._publish("call.ended", event.call_id, at, event.media_ms, reason=event.reason, **content)
+        row.state, row.reason, row.media_ms, row.ended_by = "ended", event.reason, event.media_ms, by
         row.ended_at = row.ended_at or at
 
     def _call(

@@ -9,6 +9,7 @@ from msgspec import Struct
 from sqlalchemy import func, select
 
 from app.store.tables import AlertRow, CallRow, HintRow, MarkerRow, ShadowHitRow
+from detectors.telephony import CARDS
 from streams.events import Alert, AlertState, Hint, Marker, ShadowHit
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class Rules:
         )
         markers = (
             select(MarkerRow.rule_id, MarkerRow.rule_version, func.count())
+            # What the telephony tells is marked too, by no rule.
             .where(MarkerRow.alert_id.is_(None), MarkerRow.rule_id.is_not(None))
+            .where(MarkerRow.rule_id.not_in(list(CARDS)))
             .group_by(MarkerRow.rule_id, MarkerRow.rule_version)
         )
         shadow = select(ShadowHitRow.rule_id, ShadowHitRow.rule_version, func.count()).group_by(
@@ -121,7 +124,7 @@ class Rules:
                     end_ms=m.media_end_ms,
                 )
                 for m in marked
-                if m.alert_id is None
+                if m.alert_id is None and m.rule_id not in CARDS
             ),
             *(
                 Known(id=h.id, rule_id=h.rule_id, rule_version=None, start_ms=h.media_ms, end_ms=h.media_ms)

@@ -57,6 +57,8 @@ class CallRow(Base):
     started_at: Mapped[str]
     ended_at: Mapped[str | None]
     reason: Mapped[str | None]
+    ended_by: Mapped[str | None]
+    """Who hung up, where the telephony said so."""
     media_ms: Mapped[int]
     """The length once it has ended; before that, the latest media time that is known."""
     gap_ms: Mapped[int]

@@ -6,13 +6,17 @@ from typing import Final, cast, get_args
 
 from detectors.rules.form import Form
 from detectors.rules.model import TestCase, TestTurn
-from streams.events import CallInfo, Channel, Feeling
+from streams.events import CallInfo, Channel, Feeling, TroubleKind
 
 CASE: Final = ("name", "turns", "expect", "ends", "call")
-TURN: Final = ("agent", "customer", "unknown", "start", "end", "emotion", "loudness", "hold", "hangup", "at")
+TURN: Final = (
+    *("agent", "customer", "unknown", "start", "end", "emotion", "loudness"),
+    *("hold", "hangup", "trouble", "of", "at"),
+)
 CALL: Final = ("queue", "agent", "customer_level", "direction", "protocol", "started_at", "attributes")
 CALL_ID: Final = "test"
 _LONGEST_S: Final = 86_400
+_SIGNALS: Final = ("hold", "hangup", "trouble")
 
 
 def cases(fields: dict[str, Form], rule_id: str, role: str) -> tuple[TestCase, ...]:
@@ -81,21 +85,31 @@ def _turn(form: Form) -> TestTurn | tuple[Channel, int | None] | None:
     fields = form.fields("a turn", TURN)
     if fields is None:
         return None
-    kinds = [name for name in (*get_args(Channel), "hold", "hangup") if name in fields]
+    kinds = [name for name in (*get_args(Channel), *_SIGNALS) if name in fields]
     if len(kinds) != 1:
         form.problem(
-            "expected one speaker (agent, customer, unknown), hold or hangup in a turn, "
+            "expected one speaker (agent, customer, unknown), hold, hangup or trouble in a turn, "
             f"came {' and '.join(kinds) or 'none'}"
         )
         return None
     kind = kinds[0]
     wrong = [name for name in fields if name in ("start", "end", "emotion", "loudness")]
-    if kind in ("hold", "hangup"):
+    if kind != "trouble" and "of" in fields:
+        fields["of"].problem(f"expected of beside trouble, came beside {kind}")
+    if kind in _SIGNALS:
         if wrong:
             fields[wrong[0]].problem(f"expected at beside {kind}, came {wrong[0]}")
         if kind == "hangup":
             by = fields["hangup"].choice("hangup", get_args(Channel))
             return None if by is None else (cast(Channel, by), _ms(fields, "at"))
+        if kind == "trouble":
+            trouble = fields["trouble"].choice("trouble", get_args(TroubleKind))
+            of = fields["of"].choice("of", get_args(Channel)) if "of" in fields else "unknown"
+            return TestTurn(
+                role=cast(Channel, of or "unknown"),
+                trouble=cast("TroubleKind | None", trouble),
+                start_ms=_ms(fields, "at"),
+            )
         return TestTurn(hold=fields["hold"].flag("hold"), start_ms=_ms(fields, "at"))
     if "at" in fields:
         fields["at"].problem("expected start and end beside what is said, came at")

@@ -17,6 +17,7 @@ from detectors.rules import (
     absent,
     anchor,
     attribute,
+    audio,
     combinators,
     count,
     duration,
@@ -38,6 +39,7 @@ from detectors.rules import (
     sequence,
     silence,
     similar,
+    swapped,
     turns,
 )
 from detectors.rules.case_form import cases
@@ -58,6 +60,7 @@ from detectors.rules.model import (
     TestCase,
 )
 from detectors.rules.script import Script
+from detectors.telephony import CARDS
 from streams.events import Channel, Severity
 
 DEFAULT_PACK: Final = Path(__file__).parent.parent / "packs" / "bank.zh.yaml"
@@ -83,6 +86,7 @@ LEAVES: Final[dict[str, ModuleType]] = {
         duration,
         turns,
         no_text,
+        audio,
     )
     for name in cast("tuple[str, ...]", module.NAMES)
 }
@@ -90,7 +94,7 @@ LEAVES: Final[dict[str, ModuleType]] = {
 
 AROUND: Final[dict[str, ModuleType]] = {
     name: module
-    for module in (sequence, count, absent, hangup)
+    for module in (sequence, count, absent, hangup, swapped)
     for name in cast("tuple[str, ...]", module.NAMES)
 }
 """Operators with conditions in them; their ``build`` is also given what builds those."""
@@ -99,7 +103,7 @@ _MODIFIERS: Final = ("role", "within", "anchor")
 _PACK: Final = ("id", "version", "name", "rules", "scripts")
 _RULE: Final = (
     "id", "name", "severity", "role", "when", "unless", "cooldown", "mode", "actions", "hint",
-    "negation", "warning", "min_confidence", "hot", "tests", "hits", "misses",
+    "advice", "negation", "warning", "min_confidence", "hot", "tests", "hits", "misses",
     "queues", "effective", "group", "score",
 )  # fmt: skip
 _ROLES: Final = ("agent", "customer")
@@ -252,6 +256,8 @@ def _part(
 
 
 def _own_id(form: Form, name: str, places: Places) -> None:
+    if name in CARDS:
+        form.problem(f"expected an id of its own, came {name!r}, by which the telephony's events are marked")
     if name in places:
         file, line = places[name]
         where = f"line {line}" if file == form.file else f"line {line} of {file}"
@@ -329,6 +335,7 @@ def _rule(form: Form, book: Book) -> Rule | None:
         if (choice := item.choice("an action", get_args(Action))) is not None
     )
     hint = fields["hint"].languages("hint") if "hint" in fields else None
+    advice = fields["advice"].languages("advice") if "advice" in fields else None
     # What an agent says about a phrase (denial, warning) absolves; a customer may say it however they like.
     by_agent = role == "agent"
     negation = fields["negation"].flag("negation") if "negation" in fields else True
@@ -358,6 +365,7 @@ def _rule(form: Form, book: Book) -> Rule | None:
         mode=cast(Mode, mode),
         actions=actions or ("alert", "marker"),
         hint=hint,
+        advice=advice,
         negation=bool(negation),
         warning=bool(warning),
         min_confidence=low or 0.0,

@@ -25,6 +25,7 @@ from streams.events import (
     Severity,
     Step,
     Transcript,
+    TroubleKind,
 )
 
 if TYPE_CHECKING:
@@ -281,6 +282,8 @@ class TestTurn(Struct, frozen=True, kw_only=True):
     """How loud it is said, relative to full scale."""
     hold: bool | None = None
     """The customer is put on hold, or taken back; nothing is said."""
+    trouble: TroubleKind | None = None
+    """Of the sound of ``role``; nothing is said."""
 
 
 class TestCase(Struct, frozen=True, kw_only=True):
@@ -353,6 +356,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     mode: Mode = "live"
     actions: tuple[Action, ...] = ("alert", "marker")
     hint: Mapping[str, str] | None = None
+    advice: Mapping[str, str] | None = None
     negation: bool = True
     """A negation before the phrase cancels it."""
     warning: bool = True
@@ -411,6 +415,7 @@ class Pack(Struct, frozen=True, kw_only=True, dict=True):
         for rule in self.raising:
             if rule.id == rule_id:
                 hint = dict(rule.hint) if rule.hint else None
+                advice = dict(rule.advice) if rule.advice else None
                 return RuleCard(
                     id=rule.id,
                     version=rule.version or self.version,
@@ -418,6 +423,7 @@ class Pack(Struct, frozen=True, kw_only=True, dict=True):
                     severity=rule.severity,
                     actions=rule.actions,
                     hint=hint,
+                    advice=advice,
                     group=rule.group,
                     score=rule.score,
                 )

@@ -2,7 +2,8 @@
 a call must never be lost in silence.
 
 When both sides speak at once that time counts once, and time on hold does not: music with singing in it is
-speech to whoever listens for speech. Told once until there is text again.
+speech to whoever listens for speech. Nor does time in which no audio comes: of what was being said then
+nobody knows the end. Told once until there is text again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from msgspec.structs import replace
 from detectors.rules.form import Form
 from detectors.rules.model import Book, Condition, Moment, Scene, Turn, Watch
 from detectors.rules.pending import STOP_LATE_MS
-from streams.events import CallEnded, CallEvent, Channel, Emotion, Hold, SpeechStarted, SpeechStopped
+from streams.events import (
+    CallEnded,
+    CallEvent,
+    Channel,
+    Emotion,
+    Hold,
+    SpeechStarted,
+    SpeechStopped,
+    Trouble,
+)
 
 NAMES: Final = ("no_text",)
 _NEVER: Final = 1 << 60
@@ -62,7 +72,9 @@ class NoText(Watch, frozen=True, kw_only=True):
                 state = replace(state, speaking=(*state.speaking, (event.channel, event.media_ms)))
             return state, None
         if isinstance(event, Hold):
-            return self._on_hold(state, event), None
+            return self._on_hold(state, event.held, event.media_ms), None
+        if isinstance(event, Trouble) and event.kind == "silent":
+            return self._on_hold(state, event.present, event.since_ms), None
         if not isinstance(event, SpeechStopped | CallEnded):
             return state, None
         silent = [
@@ -116,14 +128,14 @@ class NoText(Watch, frozen=True, kw_only=True):
         return max(start, state.since_ms, state.back_ms), stop
 
     @staticmethod
-    def _on_hold(state: NoTextState, event: Hold) -> NoTextState:
-        if event.held:
-            return state if state.hold_ms is not None else replace(state, hold_ms=event.media_ms)
+    def _on_hold(state: NoTextState, held: bool, media_ms: int) -> NoTextState:
+        if held:
+            return state if state.hold_ms is not None else replace(state, hold_ms=media_ms)
         if state.hold_ms is None:
             return state
         before = [NoText._span(state, start, _NEVER) for _, start in state.speaking]
         spoken = () if state.told else _merged([*state.spoken, *before])[-_MOST:]
-        return replace(state, spoken=spoken, hold_ms=None, back_ms=event.media_ms)
+        return replace(state, spoken=spoken, hold_ms=None, back_ms=media_ms)
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> Spans:

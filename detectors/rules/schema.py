@@ -25,7 +25,7 @@ from detectors.rules.shapes import (
     text,
     texts,
 )
-from streams.events import Channel, Feeling, Severity
+from streams.events import Channel, Feeling, Severity, TroubleKind
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -81,6 +81,7 @@ def _rule() -> Schema:
             "mode": choice(get_args(Mode), "shadow：只计数，不告警。 shadow: counted, nobody is told."),
             "actions": some(choice(get_args(Action))),
             "hint": LANGUAGES,
+            "advice": _advice(),
             "negation": SCOPE["negation"],
             "warning": SCOPE["warning"],
             "min_confidence": SCOPE["min_confidence"],
@@ -95,6 +96,10 @@ def _rule() -> Schema:
         },
         ("id", "name", "severity", "role", "when"),
     )
+
+
+def _advice() -> Schema:
+    return LANGUAGES | {"description": "看到预警的人该检查什么。 What whoever sees the alert should check."}
 
 
 def _effective() -> Schema:
@@ -157,10 +162,13 @@ def _turn() -> Schema:
             "loudness": number(-120, 0, "分贝。 dB relative to full scale."),
             "hold": flag("保持与恢复。 Put on hold, or taken back."),
             "hangup": choice(get_args(Channel), "谁挂断。 Who hangs up."),
-            "at": number(0, 86_400, "保持、挂断的时间（秒）。 Second of the hold or the hang-up."),
+            "trouble": choice(get_args(TroubleKind), "声音有问题。 Something is wrong with the sound."),
+            "of": choice(get_args(Channel), "哪一路。 Whose."),
+            "at": number(0, 86_400, "保持、挂断、故障的时间（秒）。 Second of the hold, hang-up or trouble."),
         },
         *get_args(Channel),
         "hold",
+        "trouble",
         "hangup",
     )
 

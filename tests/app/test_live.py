@@ -176,6 +176,85 @@ async def test_in_process_only_so_many_keys_are_remembered(monkeypatch: pytest.M
     assert await live.allow("a", 1, 60) == 0.0
 
 
+# ── inboxes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_posted_is_collected_once_and_in_order(live: Live) -> None:
+    for message in (b"one", b"\x00\xff", "三".encode()):
+        assert await live.post("call:c1", message, 60)
+    assert await live.post("call:c2", b"other", 60)
+    assert await live.waiting() == {"call:c1", "call:c2"}
+    assert await live.collect("call:c1") == [b"one", b"\x00\xff", "三".encode()]
+    assert await live.collect("call:c1") == []
+    assert await live.waiting() == {"call:c2"}
+    assert await live.collect("never written to") == []
+
+
+async def test_of_several_who_collect_one_gets_it(live: Live) -> None:
+    await live.post("k", b"m", 60)
+    got = await asyncio.gather(*(live.collect("k") for _ in range(10)))
+    assert sorted(got) == [[]] * 9 + [[b"m"]]
+
+
+async def test_what_nobody_collects_passes_by_itself(house: House) -> None:
+    await house.live.post("short", b"s", 0.05)
+    await house.live.post("long", b"l", 60)
+
+    async def gone() -> bool:
+        return "short" not in await house.live.waiting()
+
+    await house.until(gone)
+    assert await house.live.collect("short") == []
+    assert await house.live.collect("long") == [b"l"]
+
+
+async def test_a_later_message_keeps_those_before_it(house: House) -> None:
+    await house.live.post("k", b"1", 0.05)
+    await house.live.post("k", b"2", 60)
+    await house.live.post("k", b"3", 0.05)
+    await house.live.post("passes", b"", 0.1)
+
+    async def passed() -> bool:
+        return "passes" not in await house.live.waiting()
+
+    await house.until(passed)
+    assert await house.live.collect("k") == [b"1", b"2", b"3"]
+
+
+async def test_an_inbox_is_bounded_and_so_are_all_together(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("app.live", "app.redis_live"):
+        monkeypatch.setattr(f"{module}.MOST_MESSAGES", 3)
+        monkeypatch.setattr(f"{module}.MOST_INBOXES", 2)
+    assert [await live.post("k", b"m", 60) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert await live.post("other", b"m", 60)
+    assert not await live.post("third", b"m", 60)
+    assert len(await live.collect("k")) == 3
+    assert await live.post("third", b"m", 60)
+
+
+async def test_messages_of_one_process_reach_another(redis_url: str) -> None:
+    one, two = RedisLive(redis_url), RedisLive(redis_url)
+    assert await one.post("k", b"m", 60)
+    assert await two.waiting() == {"k"}
+    assert await two.collect("k") == [b"m"]
+    await one.aclose()
+    await two.aclose()
+
+
+async def test_no_inbox_outlives_those_who_wrote_to_it(redis_url: str) -> None:
+    import redis
+
+    live = RedisLive(redis_url)
+    await live.post("k", b"m", 30)
+    await live.aclose()
+    with redis.Redis.from_url(redis_url) as client:
+        keys = client.keys("duting:inbox*")
+        assert sorted(keys) == [b"duting:inbox:k", b"duting:inboxes"]
+        assert all(0 < client.pttl(key) <= 30_000 for key in keys)
+
+
 # ── Redis itself ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -78,7 +78,10 @@ def test_a_dialogue_at_a_rule_does_not_speak_of_scripts_nor_the_other_way_round(
 @pytest.mark.parametrize(
     ("turn", "expected"),
     [
-        ("{agent: 您好, customer: 你好}", "expected one speaker (agent, customer, unknown), hold or hangup"),
+        (
+            "{agent: 您好, customer: 你好}",
+            "expected one speaker (agent, customer, unknown), hold, hangup or trouble",
+        ),
         ("{start: 1}", "came none"),
         ("{hold: true, start: 1}", "expected at beside hold, came start"),
         ("{hold: perhaps}", "expected hold as true or false"),

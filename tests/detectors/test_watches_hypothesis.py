@@ -27,6 +27,7 @@ from streams.events import (
     SpeechStarted,
     SpeechStopped,
     Transcript,
+    Trouble,
     Voice,
 )
 
@@ -48,6 +49,8 @@ CONDITIONS = (
     "{hangup: {by: customer, within: 40}}",
     "{hangup: {after: {phrase: [保本]}, seconds: 20}}",
     "{no_text: {speech: 5}}",
+    "{audio: [noise, dead]}",
+    "{swapped: {of: {phrase: [您好]}, seconds: 10}}",
     "{repeat: {times: 2, similarity: 0.75, min_characters: 3, seconds: 60}}",
     "{sequence: {steps: [{phrase: [保本]}, {phrase: [投诉], role: customer}], seconds: 20}}",
     "{sequence: {steps: [{phrase: [保本]}, {silence: {seconds: 3}}], seconds: 20}}",
@@ -135,6 +138,14 @@ def telephony(rng: random.Random, clock: int) -> list[Told]:
         return [(clock, CallUpdated(call=call, media_ms=clock))]
     if kind == 3:
         return [(clock, Gap(call_id="c", channel="agent", media_ms=clock, duration_ms=500, reason="missing"))]
+    if kind == 4:
+        noticed = clock + rng.choice((0, 5000))
+        trouble = Trouble(
+            call_id="c", channel=rng.choice(("agent", "customer", "unknown")),
+            kind=rng.choice(("silent", "dead", "clipping", "noise")), present=held, media_ms=noticed,
+            since_ms=clock, measured="5 s",
+        )  # fmt: skip
+        return [(noticed, trouble)]
     return []
 
 

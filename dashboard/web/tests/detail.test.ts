@@ -56,6 +56,23 @@ test('the end of the call takes the partials away', () => {
   expect(ended.call).toMatchObject({ state: 'ended', reason: 'interrupted', duration_ms: 6000 })
 })
 
+test('who hung up is known where the telephony says so, also when it says so late', () => {
+  const first = applyToDetail(loadDetail(loaded), event(11, 'call.ended', { reason: 'disconnected', media_ms: 6000 }))
+  expect(first.call).toMatchObject({ reason: 'disconnected', by: null })
+  const then = applyToDetail(first, event(12, 'call.ended', { reason: 'hangup', by: 'customer', media_ms: 6000 }))
+  expect(then.call).toMatchObject({ reason: 'hangup', by: 'customer' })
+})
+
+test('a hold that was marked when it began is the same mark when it is over', () => {
+  const hold = {
+    id: 'h', call_id: 'c1', rule_id: 'call.hold', severity: 'info' as const, role: 'unknown' as const,
+    label: { zh: '保持', en: 'On hold' }, media_start_ms: 1000, media_end_ms: 1000,
+  }
+  const begun = applyToDetail(loadDetail(loaded), event(11, 'marker.added', { marker: hold }))
+  const over = applyToDetail(begun, event(12, 'marker.added', { marker: { ...hold, media_end_ms: 5000 } }))
+  expect(over.markers).toEqual([{ ...hold, media_end_ms: 5000 }])
+})
+
 const checklist = (script: string, state: StepState = 'due', media = 1000): Progress => ({
   call_id: 'c1', script, name: { zh: '流程', en: 'Script' }, media_ms: media, score: null,
   steps: [{ id: 'greeting', name: { zh: '问候', en: 'Greeting' }, state, due_ms: 10_000 }],

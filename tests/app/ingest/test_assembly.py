@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.errors import IngestError
 from app.ingest.assembly import Assembly, Began
 from app.ingest.peer import Closed, Opened, Told, call_info
-from streams.events import AudioFrame, Gap, Hold, KeyPressed, Transfer
+from streams.events import AudioFrame, Gap, Hold, KeyPressed, Transfer, Trouble
 from streams.runner import CallRefused
 from tests.app.ingest.runner import Runner
 
@@ -309,3 +309,49 @@ def test_whatever_connections_do_calls_begin_and_end_in_turn_and_no_channel_goes
                 reach.clear()
 
     asyncio.run(play())
+
+
+async def test_what_was_told_late_or_with_its_time_stands_at_its_moment():
+    runner, assembly = made()
+    phone = joined(runner, assembly)
+    phone.say(3_000)
+    assembly.tell("c", Told("held"), late_ms=400)
+    assembly.tell("c", Told("key"), media_ms=1_200)
+    assembly.tell("c", Told("resumed"), media_ms=60_000)
+    assembly.tell("c", Told("key"), late_ms=60_000)
+    assert [event.media_ms for event in runner.signalled] == [2_600, 1_200, 3_000, 0]
+
+
+async def test_audio_that_comes_at_another_speed_than_it_is_spoken_is_told_with_that_speed():
+    runner, assembly = made()
+    phone = joined(runner, assembly)
+    for _ in range(300):
+        phone.say(128)
+        runner.now -= 0.064  # it comes twice as fast
+        phone.arrived_s = runner.now
+        runner.listen()
+    [trouble] = [item for item in runner.heard if isinstance(item, Trouble)]
+    assert (trouble.kind, trouble.channel, trouble.present) == ("noise", "unknown", True)
+    assert trouble.measured == "2.0 × speed"
+
+
+async def test_a_side_that_comes_too_slowly_is_told_as_that_side():
+    runner, assembly = made()
+    agent, customer = joined(runner, assembly, ["agent"]), joined(runner, assembly, ["customer"])
+    for _ in range(300):
+        agent.say(64)
+        customer.say(32)
+        runner.now -= 0.032
+        agent.arrived_s = customer.arrived_s = runner.now
+        runner.listen()
+    told = [(t.channel, t.present, t.measured) for t in runner.heard if isinstance(t, Trouble)]
+    assert told == [("customer", True, "0.5 × speed")]
+
+
+async def test_a_call_is_connected_while_somebody_brings_its_audio():
+    runner, assembly = made()
+    phone = joined(runner, assembly)
+    [source] = runner.sources.values()
+    assert source.is_connected
+    await assembly.leave(phone, "c", Closed("disconnected"))
+    assert not source.is_connected

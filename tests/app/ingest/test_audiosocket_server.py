@@ -251,7 +251,7 @@ async def test_a_dialplan_sends_a_form_and_is_given_the_bare_uuid(port, web, giv
 
 async def test_who_has_no_token_is_told_so_in_the_form_that_was_sent(port, web):
     told = (await web.post(PATH, json=BOOKING)).json()["error"]
-    assert told["code"] == "wrong_token"
+    assert told["code"] == "token_required"
     assert "DUTING_INGEST_TOKEN" in told["detail"]
     answer = await web.post(PATH, data={"call_id": "c", "channel": "agent", "token": "wrong"})
     assert answer.status_code == 401

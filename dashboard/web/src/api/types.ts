@@ -70,6 +70,8 @@ export interface Alert {
   state?: AlertState
   owner?: string | null
   latency_ms?: Latency
+  /** What to check: of alerts about the service itself. */
+  advice?: Names | null
 }
 
 /** An alert with what the floor shows beside it. */
@@ -138,6 +140,8 @@ export interface CallView extends CallInfo {
   started_at: string
   ended_at: string | null
   reason: string | null
+  /** Who hung up, where the telephony said so. */
+  by?: Channel | null
   duration_ms: number | null
   alerts: AlertCounts
   last_text: Text | null
@@ -168,6 +172,7 @@ export interface Published {
   call?: CallInfo
   speaking?: Speaking
   reason?: string
+  by?: Channel
   utterance?: Text
   alert?: Alert
   marker?: Marker

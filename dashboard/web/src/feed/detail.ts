@@ -56,6 +56,7 @@ export function applyToDetail(state: DetailState, event: Published): DetailState
         state: 'ended',
         ended_at: event.at,
         reason: event.reason ?? null,
+        by: event.by ?? null,
         duration_ms: event.media_ms ?? next.call.duration_ms,
         speaking: {},
       }

@@ -158,6 +158,7 @@ function newCall(info: CallInfo, at: string): CallView {
     started_at: at,
     ended_at: null,
     reason: null,
+    by: null,
     duration_ms: null,
     alerts: { critical: 0, warning: 0, info: 0 },
     last_text: null,
@@ -175,14 +176,20 @@ function setInfo(state: FloorState, id: string, info: CallInfo, event: Published
   state.calls.set(id, call.state === 'live' ? reach(call, event.media_ms) : call)
 }
 
-function ended(call: CallView, at: string | null, reason: string | null, length: number | null): CallView {
-  return { ...call, state: 'ended', ended_at: at, reason, duration_ms: length ?? call.duration_ms, speaking: {} }
+function ended(
+  call: CallView,
+  at: string | null,
+  reason: string | null,
+  length: number | null,
+  by: Channel | null = null,
+): CallView {
+  return { ...call, state: 'ended', ended_at: at, reason, by, duration_ms: length ?? call.duration_ms, speaking: {} }
 }
 
 function endCall(state: FloorState, id: string, event: Published): void {
   const call = state.calls.get(id)
   if (!call) return
-  state.calls.set(id, ended(call, event.at, event.reason ?? null, event.media_ms))
+  state.calls.set(id, ended(call, event.at, event.reason ?? null, event.media_ms, event.by ?? null))
   for (const role of ['agent', 'customer', 'unknown'] as const) {
     state.partials.delete(channelKey(id, role))
     state.finals.delete(channelKey(id, role))

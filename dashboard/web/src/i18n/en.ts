@@ -109,6 +109,7 @@ const en: Messages = {
     latencyRaised: 'From the end of the phrase until the alert was raised',
     announce: 'New alert, {severity}: {rule}, {agent}',
     moreEarlier: 'Show {n} more',
+    check: 'Check',
   },
   how: {
     exact: 'exact words',
@@ -142,6 +143,8 @@ const en: Messages = {
   state: { live: 'Live', ended: 'Ended' },
   reason: {
     hangup: 'Hung up',
+    hangup_agent: 'Agent hung up',
+    hangup_customer: 'Customer hung up',
     disconnected: 'Line dropped',
     interrupted: 'Interrupted',
     error: 'Error',

@@ -102,6 +102,7 @@ const zh = {
     latencyRaised: '从话音落下到警报产生',
     announce: '新警报，{severity}：{rule}，{agent}',
     moreEarlier: '再显示 {n} 条',
+    check: '检查',
   },
   how: {
     exact: '原文匹配',
@@ -135,6 +136,8 @@ const zh = {
   state: { live: '进行中', ended: '已结束' },
   reason: {
     hangup: '正常挂断',
+    hangup_agent: '座席挂断',
+    hangup_customer: '客户挂断',
     disconnected: '线路断开',
     interrupted: '中断',
     error: '出错',
