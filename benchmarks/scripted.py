@@ -64,8 +64,8 @@ class Script:
 
     def __call__(self, request: Request) -> str:
         pcm, found = request.pcm, []
-        # A hundred and fifty calls are read at once: looking for each turn of all calls would take longer than
-        # the model. Pieces begin at even samples, so every four samples from one are compared at once.
+        # A hundred and fifty calls are read at once: looking for each turn of all calls would take longer
+        # than the model. Pieces begin at even samples, so every four samples from one are compared at once.
         for offset in (0, 2):
             words = np.frombuffer(pcm, "<i8", max(0, len(pcm) - 2 * offset) // 8, 2 * offset)
             places = np.searchsorted(self._firsts, words)
