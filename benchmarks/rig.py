@@ -115,11 +115,13 @@ class Rig:
 
 
 @contextlib.contextmanager
-def server(environment: dict[str, str] | None = None, log: Path | None = None) -> Iterator[Rig]:
+def server(
+    environment: dict[str, str] | None = None, log: Path | None = None, scripted: bool = False
+) -> Iterator[Rig]:
     """Start ``duting serve`` on a free port of 127.0.0.1 with an empty data folder; stop it at the end.
 
     ``environment``: further settings (``DUTING_…``). ``log``: where its log goes, instead of the folder that
-    is removed.
+    is removed. ``scripted``: words of a script instead of the model's (``benchmarks.scripted``).
     """
     with tempfile.TemporaryDirectory(prefix="duting-bench-") as folder:
         settings = settings_.load(data_dir=Path(folder)).model_copy(
@@ -140,7 +142,8 @@ def server(environment: dict[str, str] | None = None, log: Path | None = None) -
             "DUTING_LOG_LEVEL": "warning",
             **(environment or {}),
         }
-        with run.Server(given, log or Path(folder) / "server.log") as process:
+        program = ("benchmarks.scripted", "serve") if scripted else ("app", "serve", "--announce")
+        with run.Server(given, log or Path(folder) / "server.log", program) as process:
             process.wait()
             yield Rig(process.address, settings.token(), account, settings.database, process.process.pid)
 

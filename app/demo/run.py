@@ -75,7 +75,14 @@ class Server:
 
     START_TIMEOUT_S = 90.0
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        program: Sequence[str] = ("app", "serve", "--announce"),
+    ) -> None:
+        """``program``: the module that serves, and its arguments."""
+        self._program = program
         self._environment = {**os.environ, **environment}
         self._log = log
         self.address = ""
@@ -83,8 +90,8 @@ class Server:
     def __enter__(self) -> Server:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", "--announce"],
+            self.process = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", *self._program],
                 env=self._environment,
                 stdout=subprocess.PIPE,
                 stderr=out,
