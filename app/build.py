@@ -30,6 +30,7 @@ from app.errors import PackRefused
 from app.head import OnnxHead
 from app.ingest.assembly import Assembly, Began
 from app.ingest.audiosocket_server import AudioSocketServer
+from app.ingest.hints import Hints
 from app.ingest.protocols import ROUTES
 from app.ingest.session import Lines
 from app.listener import listening_socket
@@ -107,6 +108,8 @@ class Service:
             await close_interrupted(self.store, self.outlet)
         await self.runner.start()
         await self.lines.assembly.start()
+        if self.lines.hints is not None:
+            await self.lines.hints.start()
         if self.audiosockets is not None:
             await self.audiosockets.start()
         await self.switchboard.start()
@@ -120,6 +123,8 @@ class Service:
             if self.audiosockets is not None:
                 await self.audiosockets.stop()
             await self.switchboard.stop()
+            if self.lines.hints is not None:
+                await self.lines.hints.stop()
             await self.lines.assembly.stop()
             await self.runner.stop()
             if self.gateway is not None and isinstance(self.runner, GatewayRunner):
@@ -200,7 +205,7 @@ def build(
         return None if found is None else Began(read(found[0]).timestamp(), found[1])
 
     assembly = Assembly(runner, earlier if gateway is not None else None)
-    lines = Lines(settings, assembly, settings.token())
+    lines = Lines(settings, assembly, settings.token(), Hints(outlet))
     audiosockets = AudioSocketServer(lines, listener) if listener is not None else None
 
     async def stored(call_id: str) -> str | None:

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(
         default=None, description="what Prometheus on another machine presents at /metrics (Bearer)"
     )
+    audiohook_secret: SecretStr | None = Field(
+        default=None, description="client secret of Genesys AudioHook (base64): its requests must be signed"
+    )
     audiosocket_port: int | None = Field(
         default=None, ge=0, le=65535, description="of Asterisk's AudioSocket (TCP); not served if unset"
     )

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from app.ingest import audiosocket, chan_websocket, jambonz, twilio
+from app.ingest import audiohook, audiosocket, chan_websocket, jambonz, twilio
 from app.ingest.session import Lines
 
 ROUTES: tuple[Callable[[Lines], APIRouter], ...] = (
     twilio.route,
+    audiohook.route,
     audiosocket.route,
     chan_websocket.route,
     jambonz.route,

@@ -82,7 +82,8 @@ def subprotocol(socket: WebSocket, *known: str) -> str | None:
 
 
 def presented(socket: HTTPConnection) -> str | None:
-    """The token that came with a request: as a Bearer header, as Basic's password, or as ``?token=``."""
+    """The token that came with a request: as a Bearer header, as Basic's password, as ``X-API-KEY``, or as
+    ``?token=``."""
     scheme, _, value = socket.headers.get("authorization", "").partition(" ")
     match scheme.lower():
         case "bearer":
@@ -90,7 +91,7 @@ def presented(socket: HTTPConnection) -> str | None:
         case "basic":
             with suppress(binascii.Error, UnicodeDecodeError):
                 return base64.b64decode(value, validate=True).decode().partition(":")[2]
-    return socket.query_params.get("token")
+    return socket.headers.get("x-api-key") or socket.query_params.get("token")
 
 
 class _Session:

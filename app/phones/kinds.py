@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from app.phones import asterisk, audiosocket, jambonz, twilio
+from app.phones import asterisk, audiohook, audiosocket, jambonz, twilio
 from app.phones.call import Clock, PhoneCall, Played
 
 Play = Callable[[str, PhoneCall, Clock], Awaitable[Played]]
@@ -22,6 +22,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "twilio": Kind("ws", twilio.play, "Twilio Media Streams: one WebSocket, both tracks as JSON"),
+    "audiohook": Kind("ws", audiohook.play, "Genesys AudioHook: one WebSocket, both channels interleaved"),
     "audiosocket": Kind(
         "http", audiosocket.play, "Asterisk's AudioSocket: two TCP connections, booked first"
     ),
