@@ -49,7 +49,7 @@ async def dial(server, kind, call):
     return await KINDS[kind].play(address, call, Quick())
 
 
-@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("kind", [*OURS, "twilio", "audiohook"])
 async def test_a_call_comes_in_with_both_sides_its_metadata_and_its_end(server, recording, kind):
     call = PhoneCall(f"call-{kind}", recording, TOKEN, META)
     assert (await dial(server, kind, call)).call_id == call.call_id
