@@ -125,6 +125,7 @@ class Service:
             await self.switchboard.stop()
             if self.lines.hints is not None:
                 await self.lines.hints.stop()
+            await self.lines.aclose()
             await self.lines.assembly.stop()
             await self.runner.stop()
             if self.gateway is not None and isinstance(self.runner, GatewayRunner):

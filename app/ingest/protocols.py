@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from app.ingest import audiohook, audiosocket, chan_websocket, jambonz, twilio
+from app.ingest import audiohook, audiosocket, chan_websocket, jambonz, twilio, whip
 from app.ingest.session import Lines
 
 ROUTES: tuple[Callable[[Lines], APIRouter], ...] = (
@@ -15,5 +15,6 @@ ROUTES: tuple[Callable[[Lines], APIRouter], ...] = (
     audiosocket.route,
     chan_websocket.route,
     jambonz.route,
+    whip.route,
 )
 """Each makes the routes of one protocol."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -33,6 +34,8 @@ class Lines:
     """UUIDs of AudioSockets."""
     audiosocket_port: int | None = field(default=None, init=False)
     """Where these connect; ``None``: nowhere."""
+    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list, init=False)
+    """What is to be closed when the service stops."""
     _connections: int = field(default=0, init=False)
     _waiting: dict[_Session, None] = field(default_factory=dict, init=False)
     """Those that have not begun a call, oldest first."""
@@ -46,6 +49,10 @@ class Lines:
         """At once. Twice as many as calls, for protocols with a connection for each channel, and some that
         only begin."""
         return 2 * self.settings.max_calls + 200
+
+    async def aclose(self) -> None:
+        for close in self.closing:
+            await close()
 
     async def serve(self, socket: WebSocket, parser: Parser, subprotocol: str | None = None) -> None:
         """Accept a WebSocket and bring what it says to its call; returns when it is over.

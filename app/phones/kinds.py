@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from app.phones import asterisk, audiohook, audiosocket, jambonz, twilio
+from app.phones import asterisk, audiohook, audiosocket, jambonz, twilio, whip
 from app.phones.call import Clock, PhoneCall, Played
 
 Play = Callable[[str, PhoneCall, Clock], Awaitable[Played]]
@@ -28,5 +28,6 @@ KINDS: dict[str, Kind] = {
     ),
     "asterisk": Kind("ws", asterisk.play, "Asterisk's chan_websocket: two WebSockets, mu-law"),
     "jambonz": Kind("ws", jambonz.play, "jambonz listen: one WebSocket, stereo"),
+    "whip": Kind("http", whip.play, "a browser or softphone over WHIP: two sessions of WebRTC, Opus"),
     "fork": Kind("ws", jambonz.play_forks, "FreeSWITCH mod_audio_fork: two WebSockets, one on each leg"),
 }

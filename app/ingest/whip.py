@@ -1,0 +1,325 @@
+"""WHIP (RFC 9725): a browser or a softphone brings one channel of a call over WebRTC.
+
+``POST /ingest/whip/{call_id}/{agent|customer|screen}`` with an SDP offer begins a session, ``PATCH`` on its
+address brings further ICE candidates, ``DELETE`` ends it. Metadata are query parameters, the ingest token is
+a Bearer token. Any page may use it from its own origin: there are no cookies here.
+
+A channel's ``DELETE`` says that this side has hung up; the call ends with its last channel. A session whose
+connection fails leaves its call as cut off: whoever comes back within half a minute goes on with it.
+
+The screen is taken and read, and not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Mapping
+from typing import Literal
+
+import structlog
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.sdp import SessionDescription, candidate_from_sdp
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.errors import IngestError
+from app.ingest.connection import authorise
+from app.ingest.peer import Closed, Opened, call_info
+from app.ingest.sdpfrag import MOST_BYTES as MOST_FRAGMENT
+from app.ingest.sdpfrag import fragment, is_name, without_names
+from app.ingest.session import Lines, presented
+from app.ingest.webrtc import TrackLeg, put_in_order
+from streams.runner import CallRefused
+
+log = structlog.get_logger(__name__)
+
+MOST_OFFER = 64 * 1024
+CONNECT_S = 15.0
+"""A session has so long to connect."""
+ANSWER_S = 10.0
+"""For gathering our own candidates, all of which are in the answer."""
+MOST_CANDIDATES = 50
+"""That a session may bring later."""
+
+Kind = Literal["agent", "customer", "screen"]
+SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, PATCH, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Expose-Headers": "Location, ETag, Accept-Post, Accept-Patch",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+class Refused(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers or {}
+
+
+class Session:
+    """One peer connection, and what it brings."""
+
+    def __init__(self, lines: Lines, leg: TrackLeg, kind: Kind) -> None:
+        self.id, self.etag = secrets.token_urlsafe(18), f'"{secrets.token_urlsafe(9)}"'
+        self.leg, self._lines, self.kind = leg, lines, kind
+        self.ufrag: str | None = None
+        self.candidates = 0
+        self.over: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+
+    def end(self, closed: Closed) -> None:
+        if not self.over.done():
+            self.over.set_result(closed)
+
+    async def run(self) -> None:
+        """Until the peer has gone; then its call goes on, or ends."""
+        connection, closed = self.leg.connection, Closed("disconnected")
+
+        @connection.on("connectionstatechange")
+        def changed() -> None:
+            if connection.connectionState in ("failed", "closed"):
+                self.end(Closed("disconnected"))
+
+        async def connect() -> None:
+            await asyncio.sleep(CONNECT_S)
+            if connection.connectionState != "connected":
+                log.warning("whip.not_connected", call_id=self.leg.call_id)
+                self.end(Closed("disconnected"))
+
+        async def dropped() -> None:
+            await self.leg.dropped.wait()
+            self.end(Closed("disconnected"))
+
+        watching = [asyncio.create_task(connect()), asyncio.create_task(dropped())]
+        try:
+            closed = await self.over
+        finally:
+            for task in watching:
+                task.cancel()
+            with contextlib.suppress(Exception):
+                await self.leg.aclose()
+            if self.kind != "screen":
+                await self._lines.assembly.leave(self.leg, self.leg.call_id, closed, self.leg.finish())
+
+
+class Sessions:
+    """All sessions of one process; those beyond the most are refused."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._sessions: dict[str, Session] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._beginning = 0
+
+    def __getitem__(self, session_id: str) -> Session:
+        try:
+            return self._sessions[session_id]
+        except KeyError:
+            raise Refused(404, "there is no such session (any more)") from None
+
+    async def begin(
+        self, call_id: str, kind: Kind, offer: str, metadata: Mapping[str, str]
+    ) -> tuple[Session, str]:
+        """Answer an offer; returns the session and the answer. Raises ``Refused``."""
+        if len(self._sessions) + self._beginning >= self._lines.most_connections:
+            raise Refused(
+                503, "no room for another connection; try again in a few seconds", {"Retry-After": "5"}
+            )
+        self._beginning += 1
+        try:
+            return await self._begin(call_id, kind, offer, metadata)
+        finally:
+            self._beginning -= 1
+
+    async def _begin(
+        self, call_id: str, kind: Kind, offer: str, metadata: Mapping[str, str]
+    ) -> tuple[Session, str]:
+        described = checked(offer, kind)
+        try:
+            call = call_info(call_id, "whip", metadata)
+        except IngestError as error:
+            raise Refused(400, str(error)) from None
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        channel = "agent" if kind == "screen" else kind
+        leg = TrackLeg(connection, call_id, channel, self._lines.assembly.runner.clock)
+        session = Session(self._lines, leg, kind)
+        session.ufrag = described.media[0].ice.usernameFragment
+
+        @connection.on("track")
+        def track(one) -> None:  # type: ignore[no-untyped-def]
+            leg.drain(one)
+
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await connection.setRemoteDescription(RTCSessionDescription(without_names(offer), "offer"))
+                for transceiver in connection.getTransceivers():
+                    transceiver.direction = "recvonly"
+                    if transceiver.kind == "audio":
+                        put_in_order(transceiver.receiver)
+                await connection.setLocalDescription(await connection.createAnswer())
+            if kind != "screen":
+                self._lines.assembly.join(Opened(call, (channel,), 16_000, stamped=True), leg)
+        except CallRefused as error:
+            await connection.close()
+            status = 503 if error.retryable else 409
+            raise Refused(status, str(error), {"Retry-After": "5"} if error.retryable else None) from None
+        except IngestError as error:
+            await connection.close()
+            raise Refused(409, str(error)) from None
+        except TimeoutError:
+            await connection.close()
+            raise Refused(503, "no network address could be found in time", {"Retry-After": "5"}) from None
+        except Exception as error:
+            # aiortc says with many kinds of exceptions that an offer is not to its liking.
+            await connection.close()
+            log.warning("whip.offer_refused", error=type(error).__name__)
+            raise Refused(
+                406, "the offer cannot be answered: expected Opus over DTLS-SRTP with BUNDLE"
+            ) from None
+        self._sessions[session.id] = session
+        running = asyncio.create_task(self._run(session))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        return session, connection.localDescription.sdp
+
+    async def _run(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            self._sessions.pop(session.id, None)
+
+    async def aclose(self) -> None:
+        """Close all of them: aiortc's threads would keep the process from ending."""
+        for session in list(self._sessions.values()):
+            session.end(Closed("disconnected"))
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def checked(offer: str, kind: Kind) -> SessionDescription:
+    """The offer, if it is one that brings what ``kind`` is; raises ``Refused``."""
+    try:
+        described = SessionDescription.parse(offer)
+    except Exception:
+        raise Refused(400, "the offer is no SDP that can be read") from None
+    wanted = "video" if kind == "screen" else "audio"
+    kinds = [media.kind for media in described.media]
+    if kinds != [wanted]:
+        raise Refused(
+            406,
+            f"expected an offer of one {wanted} track for {kind}, got {', '.join(kinds[:5]) or 'nothing'}",
+        )
+    if described.media[0].direction not in ("sendonly", "sendrecv"):
+        raise Refused(406, f"expected a track that is sent, got {described.media[0].direction}")
+    return described
+
+
+def route(lines: Lines) -> APIRouter:
+    router = APIRouter()
+    sessions = Sessions(lines)
+    lines.closing.append(sessions.aclose)
+
+    @router.post("/ingest/whip/{call_id}/{kind}")
+    async def begin(call_id: str, kind: str, request: Request) -> Response:
+        try:
+            allowed(request, lines)
+            if kind not in ("agent", "customer", "screen"):
+                raise Refused(404, "expected agent, customer or screen at the end of the address")
+            offer = await body(request, SDP, MOST_OFFER)
+            metadata = {name: value for name, value in request.query_params.items() if name != "token"}
+            session, answer = await sessions.begin(call_id, kind, offer, metadata)  # type: ignore[arg-type]
+        except Refused as error:
+            return refusal(error)
+        headers = {"Location": f"/ingest/whip/sessions/{session.id}", "ETag": session.etag, **CORS}
+        return Response(answer, 201, headers, SDP)
+
+    @router.patch("/ingest/whip/sessions/{session_id}")
+    async def trickle(session_id: str, request: Request) -> Response:
+        try:
+            allowed(request, lines)
+            session = sessions[session_id]
+            text = await body(request, FRAGMENT, MOST_FRAGMENT)
+            match = request.headers.get("if-match")
+            if match is None:
+                raise Refused(428, "expected If-Match with the session's ETag")
+            if match == "*":
+                raise Refused(422, "ICE cannot be restarted: begin another session, the call goes on")
+            if match != session.etag:
+                raise Refused(412, "the ETag is not that of this session")
+            await candidates(session, text)
+        except Refused as error:
+            return refusal(error)
+        return Response(status_code=204, headers=CORS)
+
+    @router.delete("/ingest/whip/sessions/{session_id}")
+    async def end(session_id: str, request: Request) -> Response:
+        try:
+            allowed(request, lines)
+            sessions[session_id].end(Closed())
+        except Refused as error:
+            return refusal(error)
+        return Response(status_code=200, headers=CORS)
+
+    @router.options("/ingest/whip/sessions/{session_id}")
+    @router.options("/ingest/whip/{call_id}/{kind}")
+    async def options() -> Response:
+        return Response(status_code=204, headers={"Accept-Post": SDP, "Accept-Patch": FRAGMENT, **CORS})
+
+    @router.api_route("/ingest/whip/sessions/{session_id}", methods=["GET", "HEAD", "POST", "PUT"])
+    @router.api_route("/ingest/whip/{call_id}/{kind}", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"])
+    async def other() -> Response:
+        return refusal(
+            Refused(405, "this method means nothing here", {"Allow": CORS["Access-Control-Allow-Methods"]})
+        )
+
+    return router
+
+
+def allowed(request: Request, lines: Lines) -> None:
+    try:
+        authorise(lines.token, presented(request))
+    except IngestError as error:
+        raise Refused(401, str(error), {"WWW-Authenticate": "Bearer"}) from None
+
+
+async def body(request: Request, kind: str, most: int) -> str:
+    """The request's body, of this media type and at most ``most`` bytes; raises ``Refused``."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != kind:
+        raise Refused(415, f"expected {kind}, got {given[:60] or 'nothing'}")
+    data = b""
+    async for piece in request.stream():
+        data += piece
+        if len(data) > most:
+            raise Refused(413, f"expected at most {most} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Refused(400, "expected UTF-8") from None
+
+
+async def candidates(session: Session, text: str) -> None:
+    try:
+        read = fragment(text)
+    except IngestError as error:
+        raise Refused(400, str(error)) from None
+    if read.ufrag is not None and session.ufrag is not None and read.ufrag != session.ufrag:
+        raise Refused(422, "ICE cannot be restarted: begin another session, the call goes on")
+    session.candidates += len(read.candidates)
+    if session.candidates > MOST_CANDIDATES:
+        raise Refused(400, f"expected at most {MOST_CANDIDATES} candidates")
+    for line, mid in read.candidates:
+        if is_name(line):
+            continue
+        candidate = candidate_from_sdp(line)
+        candidate.sdpMid, candidate.sdpMLineIndex = mid, 0
+        with contextlib.suppress(Exception):  # one that is of no use, such as TCP
+            await session.leg.connection.addIceCandidate(candidate)
+
+
+def refusal(error: Refused) -> Response:
+    return Response(str(error), error.status, {**error.headers, **CORS}, "text/plain; charset=utf-8")

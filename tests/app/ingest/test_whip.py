@@ -1,0 +1,164 @@
+"""WHIP with a real client of WebRTC against the whole service, and every answer that the standard names."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.error
+import urllib.request
+
+import pytest
+import pytest_asyncio
+from aiortc import RTCConfiguration, RTCPeerConnection
+
+from app.ingest.whip import FRAGMENT, SDP
+from app.phones import whip
+from app.phones.call import PhoneCall
+from tests.app.ingest.served import TOKEN, served
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path):
+    async with served(tmp_path) as running:
+        yield running
+
+
+async def asked(method, url, body=None, **headers):
+    """Status, headers and text of an answer."""
+
+    def ask():
+        given = {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
+        request = urllib.request.Request(url, data=body, method=method, headers=given)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.headers, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read().decode()
+
+    return await asyncio.to_thread(ask)
+
+
+async def offer(*kinds, direction="sendonly"):
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    try:
+        for kind in kinds:
+            connection.addTransceiver(kind, direction=direction)
+        await connection.setLocalDescription(await connection.createOffer())
+        return connection.localDescription.sdp.encode()
+    finally:
+        await connection.close()
+
+
+async def begun(server, call_id="c", kind="agent", track="audio"):
+    url = f"{server.address}/ingest/whip/{call_id}/{kind}"
+    return await asked("POST", url, await offer(track), Content_Type=SDP, **BEARER)
+
+
+async def test_an_offer_is_answered_with_an_address_a_tag_and_our_candidates(server):
+    status, headers, answer = await begun(server)
+    assert status == 201
+    assert headers["Content-Type"].startswith(SDP)
+    assert headers["Location"].startswith("/ingest/whip/sessions/")
+    assert headers["ETag"].startswith('"')
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert "Location" in headers["Access-Control-Expose-Headers"]
+    assert "a=recvonly" in answer
+    assert "a=candidate:" in answer
+    assert "c" in server.service.lines.assembly
+
+
+async def test_a_session_that_is_deleted_has_hung_up(server):
+    _, headers, _ = await begun(server)
+    url = server.address + headers["Location"]
+    assert (await asked("DELETE", url, Authorization=None))[0] == 401
+    assert (await asked("DELETE", url, **BEARER))[0] == 200
+    assert (await server.ended("c"))[-1].reason == "hangup"
+    assert (await asked("DELETE", url, **BEARER))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"Authorization": None}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Content_Type": "text/plain"}, 415),
+        ({"body": b"nonsense"}, 406),
+        ({"body": b"\xff\xfe"}, 400),
+        ({"body": b"v=0\r\n" * 20_000}, 413),
+        ({"kinds": ("video",)}, 406),
+        ({"kinds": ("audio", "video")}, 406),
+        ({"direction": "recvonly"}, 406),
+        ({"path": "c/somebody"}, 404),
+        ({"path": "a%20b/agent"}, 400),
+        ({"path": "c/agent?direction=up"}, 400),
+        ({"path": "c/screen"}, 406),
+        ({"method": "PUT"}, 405),
+        ({"method": "GET"}, 405),
+    ],
+)
+async def test_what_cannot_be_is_answered_as_the_standard_says(server, change, status):
+    body = change.get("body") or await offer(
+        *change.get("kinds", ("audio",)), direction=change.get("direction", "sendonly")
+    )
+    headers = {"Content_Type": SDP, **BEARER}
+    headers |= {name: value for name, value in change.items() if name in ("Authorization", "Content_Type")}
+    url = f"{server.address}/ingest/whip/{change.get('path', 'c/agent')}"
+    told, answer, text = await asked(change.get("method", "POST"), url, body, **headers)
+    assert told == status, text
+    assert answer["Access-Control-Allow-Origin"] == "*"
+    if status == 401:
+        assert answer["WWW-Authenticate"] == "Bearer"
+    assert "c" not in server.service.lines.assembly
+
+
+async def test_candidates_may_come_later_for_the_session_that_they_belong_to(server):
+    _, headers, _ = await begun(server)
+    url, tag = server.address + headers["Location"], headers["ETag"]
+    late = b"a=mid:0\r\na=candidate:1 1 udp 2113937151 127.0.0.1 50000 typ host\r\n"
+    for match, kind, body, status in (
+        (tag, FRAGMENT, late, 204),
+        (None, FRAGMENT, late, 428),
+        ('"another"', FRAGMENT, late, 412),
+        ("*", FRAGMENT, late, 422),
+        (tag, FRAGMENT, b"a=ice-ufrag:new\r\n" + late, 422),
+        (tag, SDP, late, 415),
+        (tag, FRAGMENT, b"nonsense", 400),
+    ):
+        told, _, text = await asked("PATCH", url, body, Content_Type=kind, If_Match=match, **BEARER)
+        assert told == status, text
+    assert (await asked("PATCH", url + "x", late, Content_Type=FRAGMENT, If_Match=tag, **BEARER))[0] == 404
+
+
+async def test_a_browser_may_ask_what_is_allowed(server):
+    status, headers, _ = await asked("OPTIONS", f"{server.address}/ingest/whip/c/agent")
+    assert (status, headers["Accept-Post"]) == (204, SDP)
+    assert "PATCH" in headers["Access-Control-Allow-Methods"]
+
+
+async def test_a_channel_that_is_brought_already_is_refused_with_try_again(server):
+    assert (await begun(server))[0] == 201
+    status, headers, text = await begun(server)
+    assert (status, headers["Retry-After"]) == (503, "5")
+    assert "in progress already" in text
+
+
+async def test_a_screen_is_taken_and_is_no_call(server):
+    assert (await begun(server, kind="screen", track="video"))[0] == 201
+    assert server.told == []
+
+
+async def test_packets_that_are_lost_and_late_leave_the_call_where_it_was(server, short_call):
+    network = whip.Network(loss=0.05, jitter_s=0.1)
+    playing = asyncio.create_task(
+        whip.play(server.address, PhoneCall("c", short_call, TOKEN), asyncio.get_running_loop().time, network)
+    )
+    # The agent's first turn is enough: it ends at 3.9 s.
+    async with asyncio.timeout(15):
+        while not (finals := [one for one in server.told if one.type == "utterance.final"]):
+            server.more.clear()
+            await server.more.wait()
+    playing.cancel()
+    await asyncio.gather(playing, return_exceptions=True)
+    assert finals[0].utterance.role == "agent"
+    assert abs(finals[0].utterance.end_ms - 3_940) < 400
