@@ -25,7 +25,9 @@ from msgspec.structs import replace
 
 from app import models
 from app.api.application import application
+from app.api.listen import Rooms
 from app.cluster import Gateway, Membership, prepare
+from app.ears import Listening, Sinks
 from app.errors import PackRefused
 from app.head import OnnxHead
 from app.ingest.assembly import Assembly, Began
@@ -70,6 +72,8 @@ class Service:
     live: Live
     lines: Lines
     switchboard: Switchboard
+    rooms: Rooms
+    """Where people listen to running calls."""
     gateway: Gateway | None = None
     """Beside the runner of a cluster's gateway."""
     audiosockets: AudioSocketServer | None = None
@@ -90,6 +94,7 @@ class Service:
             health=self.health,
             ready=self.missing,
             live=self.live,
+            rooms=self.rooms,
             switchboard=self.switchboard,
             lifespan=self.running,
         )
@@ -125,6 +130,7 @@ class Service:
             await self.switchboard.stop()
             if self.lines.hints is not None:
                 await self.lines.hints.stop()
+            await self.rooms.aclose()
             await self.lines.aclose()
             await self.lines.assembly.stop()
             await self.runner.stop()
@@ -161,6 +167,8 @@ def build(
     outlet, live = shared(settings, store)
     silero.network()  # read now: what is wrong with it is said before a call begins
     audio = Recorders(settings.recordings) if settings.keep_audio else None
+    listening = Listening()
+    sound = Sinks([audio, listening]) if audio is not None else listening
 
     async def emit(events: Sequence[OutletEvent]) -> None:
         version = book.pack.version
@@ -181,7 +189,7 @@ def build(
             prompt=prompt,
             redact=redact,
             emit=emit,
-            audio=audio,
+            audio=sound,
             most_calls=settings.max_calls,
         )
     else:
@@ -193,7 +201,7 @@ def build(
             prompt=prompt,
             send=sender.send,
             recognition=lambda: membership.recognition,
-            audio=audio,
+            audio=sound,
             most_calls=settings.max_calls,
         )
         publisher = Publisher(settings.brokers, name, emit, sender)
@@ -220,7 +228,18 @@ def build(
         elsewhere=gateway.membership.hears if gateway is not None else lambda _: False,
     )
     return Service(
-        settings, store, outlet, runner, audio, book, live, lines, switchboard, gateway, audiosockets
+        settings,
+        store,
+        outlet,
+        runner,
+        audio,
+        book,
+        live,
+        lines,
+        switchboard,
+        Rooms(listening),
+        gateway,
+        audiosockets,
     )
 
 

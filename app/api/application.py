@@ -15,6 +15,7 @@ from app.api import (
     calls,
     events,
     floor,
+    listen,
     presence,
     problems,
     recordings,
@@ -28,6 +29,7 @@ from app.api.attempts import Attempts
 from app.api.described import describe
 from app.api.guard import Guard
 from app.api.people import Readings, may_listen
+from app.ears import Listening
 from app.live import Live, LocalLive
 from app.outlet import Outlet
 from app.rulebook import RuleBook
@@ -50,6 +52,7 @@ def application(
     health: Callable[[], Health] | None = None,
     ready: Callable[[], str | None] = lambda: None,
     live: Live | None = None,
+    rooms: listen.Rooms | None = None,
     switchboard: Switchboard | None = None,
     lifespan: Lifespan | None = None,
     pages: Path = static.FOLDER,
@@ -60,8 +63,8 @@ def application(
     ``routes`` are further ones (telephony), each with its own way of letting people in; ``health`` tells
     how the service does at this moment, ``ready`` what keeps it from taking calls; ``live`` is the state that
     several gateways share (in process if ``None``; its owner closes it); ``switchboard`` brings what
-    telephony systems tell to its calls (there are none if ``None``); ``lifespan`` starts and stops what
-    the routes need; ``pages`` is the folder of the built dashboard.
+    telephony systems tell to its calls (there are none if ``None``); ``rooms`` are where people listen to
+    running calls; ``lifespan`` starts and stops what the routes need; ``pages`` is the folder of the built dashboard.
     """
     # The usual pages about an API load their scripts from elsewhere; the description itself is enough.
     app = FastAPI(
@@ -83,11 +86,24 @@ def application(
     app.state.switchboard = switchboard
     app.state.door = session.Door(Attempts(app.state.live))
     app.state.readings = Readings()
+    app.state.rooms = rooms if rooms is not None else listen.Rooms(Listening())
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 
     problems.install(app)
     app.add_middleware(Guard)
-    for part in (session, floor, calls, alerts, recordings, rules, events, telephony, presence, machines):
+    for part in (
+        session,
+        floor,
+        calls,
+        alerts,
+        recordings,
+        listen,
+        rules,
+        events,
+        telephony,
+        presence,
+        machines,
+    ):
         app.include_router(part.router)
     for route in routes:
         if isinstance(route, APIRouter):

@@ -41,8 +41,18 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "Somebody else has taken this alert, or let it go, meanwhile.",
     ),
     "call_ended": (409, "这通电话已经结束。", "The call has ended."),
+    "heard_elsewhere": (
+        409,
+        "这通电话由另一个网关接听，请在那里监听。",
+        "This call is heard by another gateway: listen to it there.",
+    ),
     "too_large": (413, "请求过大。", "The request is too large."),
     "bad_range": (416, "请求的范围不在文件之内。", "The requested range is not within the file."),
+    "expected_sdp": (
+        415,
+        "需要一份接收一路音频的 SDP（application/sdp）。",
+        "Expected an offer in SDP (application/sdp) that receives one audio track.",
+    ),
     "invalid": (422, "请求的内容不符合要求。", "What was sent is not what is expected here."),
     "rules_refused": (
         422,
@@ -50,6 +60,7 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "The rule pack has errors and was refused; the rules in force stay.",
     ),
     "too_many_attempts": (429, "尝试次数过多，请一分钟后再试。", "Too many attempts; try again in a minute."),
+    "too_many_listeners": (429, "监听的人过多。", "Too many people listen."),
     "too_many_events": (
         429,
         "这通电话的事件过多，请稍后再试。",

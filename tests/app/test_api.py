@@ -60,6 +60,8 @@ def test_every_route_is_either_known_to_be_open_or_refuses_strangers_and_agents(
         "/api/alerts/{alert_id}/owner",
         "/api/presence",
         "/api/calls/{call_id}/events",
+        "/api/calls/{call_id}/listen",
+        "/api/listening/{session_id}",
     } == {path.replace("/c1", "/{call_id}") for path in GUARDED}
     for path in GUARDED:
         response = at.client.get(path)

@@ -1,0 +1,127 @@
+"""Ears on running calls: what a call sounds like goes to whoever listens to it at this moment.
+
+Bounds: each pair of ears keeps ``KEPT_MS`` of each channel and drops the oldest; a browser that is slow hears
+what is now, not what was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from streams.audio import Samples
+from streams.events import SAMPLE_RATE, AudioFrame, CallInfo, Channel
+from streams.runner import FrameSink
+
+Wanted = Literal["agent", "customer", "both"]
+PER_MS = SAMPLE_RATE // 1000
+KEPT_MS = 1_000
+LEAD_MS = 200
+"""What is held back before the first sound: audio comes in rounds, and is played evenly."""
+
+
+class Ears:
+    """One listener: frames in as they come, 20 ms of sound out as they are played. No clock.
+
+    Both channels stand at their media time. Where nothing has come there is silence.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._pieces: dict[Channel, list[tuple[int, Samples]]] = {}
+        """Position in samples, and what lies there."""
+        self._at: int | None = None
+        """Position that is played next; ``None`` before the first frame."""
+        self._newest = 0
+        self.ended = False
+
+    def hear(self, frame: AudioFrame) -> None:
+        if self._wanted != "both" and frame.channel not in (self._wanted, "unknown"):
+            return
+        start = frame.media_ms * PER_MS
+        samples = np.frombuffer(frame.pcm, "<i2")
+        if self._at is None:
+            self._at = max(0, start + len(samples) - LEAD_MS * PER_MS)
+        self._newest = max(self._newest, start + len(samples))
+        pieces = self._pieces.setdefault(frame.channel, [])
+        pieces.append((start, samples))
+        oldest = self._newest - KEPT_MS * PER_MS
+        while pieces and pieces[0][0] + len(pieces[0][1]) < oldest:
+            pieces.pop(0)
+        if self._at < oldest:
+            self._at = self._newest - LEAD_MS * PER_MS
+
+    def take(self, count: int) -> Samples:
+        """The next ``count`` samples, int16 at ``SAMPLE_RATE``: mixed, and silence where none came."""
+        mixed = np.zeros(count, np.int32)
+        if self._at is None:
+            return mixed.astype(np.int16)
+        if self._at + count > self._newest + LEAD_MS * PER_MS:
+            return mixed.astype(np.int16)  # nothing comes: wait where it stands
+        for pieces in self._pieces.values():
+            for start, samples in pieces:
+                first, last = max(start, self._at), min(start + len(samples), self._at + count)
+                if first < last:
+                    mixed[first - self._at : last - self._at] += samples[first - start : last - start]
+            while pieces and pieces[0][0] + len(pieces[0][1]) <= self._at + count:
+                pieces.pop(0)
+        self._at += count
+        return np.clip(mixed, -32768, 32767).astype(np.int16)
+
+
+class Listening:
+    """All ears of one process; a ``FrameSink``. Costs nothing where nobody listens."""
+
+    def __init__(self) -> None:
+        self._ears: dict[str, list[Ears]] = {}
+        self._running: set[str] = set()
+
+    def __contains__(self, call_id: str) -> bool:
+        """Whether a call is heard here."""
+        return call_id in self._running
+
+    def open(self, call_id: str, wanted: Wanted) -> Ears:
+        ears = Ears(wanted)
+        self._ears.setdefault(call_id, []).append(ears)
+        return ears
+
+    def shut(self, call_id: str, ears: Ears) -> None:
+        left = [one for one in self._ears.get(call_id, []) if one is not ears]
+        if left:
+            self._ears[call_id] = left
+        else:
+            self._ears.pop(call_id, None)
+
+    def start(self, call: CallInfo, wire_rate: int) -> None:
+        self._running.add(call.call_id)
+
+    def frame(self, frame: AudioFrame) -> None:
+        for ears in self._ears.get(frame.call_id, ()):
+            ears.hear(frame)
+
+    async def close(self, call_id: str, media_ms: int) -> None:
+        self._running.discard(call_id)
+        for ears in self._ears.pop(call_id, []):
+            ears.ended = True
+
+
+class Sinks:
+    """Several sinks as one."""
+
+    def __init__(self, sinks: Sequence[FrameSink]) -> None:
+        self._sinks = tuple(sinks)
+        self._frame: tuple[Callable[[AudioFrame], None], ...] = tuple(sink.frame for sink in sinks)
+
+    def start(self, call: CallInfo, wire_rate: int) -> None:
+        for sink in self._sinks:
+            sink.start(call, wire_rate)
+
+    def frame(self, frame: AudioFrame) -> None:
+        for take in self._frame:
+            take(frame)
+
+    async def close(self, call_id: str, media_ms: int) -> None:
+        for sink in self._sinks:
+            await sink.close(call_id, media_ms)
