@@ -64,7 +64,8 @@ def application(
     how the service does at this moment, ``ready`` what keeps it from taking calls; ``live`` is the state that
     several gateways share (in process if ``None``; its owner closes it); ``switchboard`` brings what
     telephony systems tell to its calls (there are none if ``None``); ``rooms`` are where people listen to
-    running calls; ``lifespan`` starts and stops what the routes need; ``pages`` is the folder of the built dashboard.
+    running calls; ``lifespan`` starts and stops what the routes need; ``pages`` is the folder of the built
+    dashboard.
     """
     # The usual pages about an API load their scripts from elsewhere; the description itself is enough.
     app = FastAPI(
