@@ -13,6 +13,7 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.demo import run, truth
-from app.phones.kinds import KINDS
+from app.phones import whip
+from app.phones.kinds import KINDS, Kind
 from benchmarks.machine import machine
 from benchmarks.rig import Rig, server
 from streams.events import Alert
@@ -82,20 +84,36 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+NETWORKS = {
+    "whip-1%": whip.Network(loss=0.01),
+    "whip-5%": whip.Network(loss=0.05),
+    "whip-100ms": whip.Network(jitter_s=0.1),
+}
+"""WHIP over networks that lose packets or hold them up."""
+
+
+def known(kind: str) -> Kind:
+    if kind in NETWORKS:
+        return Kind("http", partial(whip.play, network=NETWORKS[kind]), "")
+    return KINDS[kind]
+
+
 def played(kind: str, rig: Rig, port: int, calls: list[truth.ScriptedCall], at_once: int) -> run.Outcome:
     """Every call once, by one kind of telephone."""
-    known = KINDS[kind]
+    phone = known(kind)
     plain = rig.address.removeprefix("http://")
-    ingest = f"tcp://127.0.0.1:{port}" if known.scheme == "tcp" else f"{known.scheme}://{plain}"
+    ingest = f"tcp://127.0.0.1:{port}" if phone.scheme == "tcp" else f"{phone.scheme}://{plain}"
     return asyncio.run(
-        run.play_all(rig.address, rig.token, rig.account, calls, at_once, play=known.play, ingest=ingest)
+        run.play_all(rig.address, rig.token, rig.account, calls, at_once, play=phone.play, ingest=ingest)
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--calls", type=Path, default=truth.CALLS, help="folder of scripted calls")
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS), help=", ".join(KINDS))
+    parser.add_argument(
+        "--kinds", nargs="*", default=list(KINDS), help=", ".join([*KINDS, *NETWORKS]).replace("%", "%%")
+    )
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
