@@ -1,8 +1,8 @@
 """``python -m benchmarks.opened --calls N --json OUT``: how soon AudioHook's ``open`` is answered.
 
 N sessions start at the same moment against the real server (words from a script), each connects, sends
-``open`` and waits for ``opened``. Genesys gives up after 5 s; calls were lost elsewhere because a server did something
-slow before it answered. Prints the distribution and writes OUT.
+``open`` and waits for ``opened``. Genesys gives up after 5 s; calls were lost elsewhere because a server did
+something slow before it answered. Prints the distribution and writes OUT.
 """
 
 from __future__ import annotations
