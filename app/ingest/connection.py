@@ -142,8 +142,9 @@ class Connection:
                 self.fail(IngestError(f"expected at most {self.MOST_SAID} messages at once", 1008))
             self._more.set()
         elif self._unheard > 20 and self.call_id and self._parser.ready_ms > self.MOST_READY_MS:
-            # Counted first: few messages hold more than 20 ms, and those that do count more.
-            self._assembly.runner.listen(self.call_id)
+            # Counted first: few messages hold more than 20 ms, and those that do count more. All calls are
+            # heard, not this one alone: a runner that is late is late for all, and one by one takes longer.
+            self._assembly.runner.listen()
 
     # ── as a call's leg ───────────────────────────────────────────────────────────────────────────
 
