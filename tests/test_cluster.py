@@ -60,7 +60,7 @@ def test_calls_through_the_cluster_give_the_same_alerts_as_one_process(rig):
         await asyncio.sleep(6)
         await poison(rig)
         await asyncio.to_thread(rig.add, "detect")
-        await asyncio.to_thread(rig.wait_ready, 60)
+        await asyncio.to_thread(rig.wait_ready, 150)
 
     report = asyncio.run(play(rig, calls, expected, disturb))
     assert_the_same(report)
@@ -195,7 +195,7 @@ def test_a_worker_that_is_asked_to_stop_leaves_in_good_order(rig, kind):
 
     async def disturb(rig, watch):
         await asyncio.to_thread(rig.add, kind)
-        await asyncio.to_thread(rig.wait_ready, 60)
+        await asyncio.to_thread(rig.wait_ready, 150)
         await asyncio.sleep(5)
         leaving = next(m for m in rig.members.values() if m.name.startswith(kind))
         status = await asyncio.to_thread(leaving.terminate)
