@@ -1,7 +1,8 @@
 """What stands in for a lost packet: the last of the voice, once more, fading. Pure.
 
-The idea is that of ITU-T G.711 Appendix I: the last pitch period is repeated, softer and softer, so that
-neither a click nor a hole in mid-word misleads whoever listens; after ``FADE_MS`` there is silence.
+The idea is that of ITU-T G.711 Appendix I: the last pitch period is repeated, for ``WHOLE_MS`` as it was and
+then softer and softer, so that neither a click nor a hole in mid-word misleads whoever listens; after
+``FADE_MS`` there is silence. Where the voice comes back, both run into each other (``crossfaded``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from streams.audio import Samples
 
+WHOLE_MS: Final = 10
 FADE_MS: Final = 60
 SHORTEST_MS, LONGEST_MS = 2.5, 15.0
 """Of a pitch period: 67 to 400 Hz."""
@@ -19,6 +21,8 @@ COMPARED_MS: Final = 20
 """The end of what was heard, for which an earlier place is looked for that looks the same."""
 HISTORY_MS: Final = 40
 """What ``conceal`` needs of what was heard."""
+OVERLAP_MS: Final = 5
+"""Of what was made up and what comes next."""
 
 
 def period(heard: Samples, rate: int) -> int:
@@ -36,18 +40,28 @@ def period(heard: Samples, rate: int) -> int:
     return longest - best
 
 
-def conceal(heard: Samples, count: int, rate: int, lost: int = 0) -> Samples:
+def conceal(heard: Samples, count: int, rate: int) -> Samples:
     """``count`` samples to go on with behind ``heard`` (its last ``HISTORY_MS`` are enough).
 
-    ``lost``: samples that have been concealed since then already. Never louder than what was heard.
+    Never louder than what was heard.
     """
-    if not count:
-        return np.zeros(0, np.int16)
-    if not len(heard):
+    if not count or not len(heard):
         return np.zeros(count, np.int16)
     length = period(heard, rate)
     cycle = heard[-length:]
-    at = np.arange(lost, lost + count)
-    fade = np.clip(1.0 - at / (rate * FADE_MS / 1000), 0.0, 1.0)
-    out: Samples = (cycle[at % length] * fade).astype(np.int16)
+    at = np.arange(count)
+    faded = (at * 1000 / rate - WHOLE_MS) / (FADE_MS - WHOLE_MS)
+    out: Samples = (cycle[at % length] * np.clip(1.0 - faded, 0.0, 1.0)).astype(np.int16)
+    return out
+
+
+def crossfaded(going: Samples, coming: Samples) -> Samples:
+    """``coming``, its beginning mixed with ``going``, which fades out over its own length.
+
+    Equal weights add up to one: never louder than the louder of the two.
+    """
+    count = min(len(going), len(coming))
+    weight = np.arange(1, count + 1) / (count + 1)
+    out = coming.copy()
+    out[:count] = going[:count] * (1.0 - weight) + coming[:count] * weight
     return out

@@ -27,7 +27,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.people import OVERSEERS, Overseer, record_reading, token_of
 from app.api.problems import Problem
 from app.ears import Ears, Listening, Wanted
-from app.ingest.sdpfrag import without_names
+from app.ingest.sdpfrag import trickling
 from app.store import Store
 from streams.events import SAMPLE_RATE
 
@@ -179,7 +179,7 @@ async def _answered(
             media = SessionDescription.parse(offer).media
             if [one.kind for one in media] != ["audio"] or media[0].direction not in ("recvonly", "sendrecv"):
                 raise Problem("expected_sdp")
-            await connection.setRemoteDescription(RTCSessionDescription(without_names(offer), "offer"))
+            await connection.setRemoteDescription(RTCSessionDescription(trickling(offer), "offer"))
             connection.addTrack(Sound(ears))
             for transceiver in connection.getTransceivers():
                 transceiver.direction = "sendonly"

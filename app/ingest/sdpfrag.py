@@ -49,15 +49,18 @@ def fragment(text: str) -> Fragment:
     return Fragment(ufrag, tuple(found), ended)
 
 
-def without_names(sdp: str) -> str:
-    """The same without candidates whose address is a name, as browsers hide theirs (``….local``).
+def trickling(sdp: str) -> str:
+    """An offer as one to which candidates may still be added: without those whose address is a name, and
+    without its word that there are no others.
 
-    They could only be found by multicast; the peer finds us, and that shows its address.
+    Browsers hide their addresses behind names (``….local``) that could only be found by multicast. Such a
+    peer finds us instead, and that shows its address: only it must not be given up before.
     """
     return "".join(
         line
         for line in sdp.splitlines(keepends=True)
-        if not (line.startswith("a=candidate:") and is_name(line.partition(":")[2]))
+        if not line.startswith("a=end-of-candidates")
+        and not (line.startswith("a=candidate:") and is_name(line.partition(":")[2]))
     )
 
 

@@ -1,183 +1,116 @@
-"""One peer that sends a channel of a call over WebRTC: its packets in order, its sound on its own clock."""
+"""One peer that sends a channel of a call over WebRTC; the only file that reaches into aiortc.
+
+aiortc decodes every packet in a thread of its own and waits for a lost one until sixteen more have come. Here
+the packets are taken as they come in, where aiortc has its jitter buffer: its own threads have nothing to do,
+its queues stay empty, and decoding is done for many packets at once when the runner comes round.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from types import SimpleNamespace
+from typing import Final
 
-import av
-import numpy as np
+import aiortc
 import structlog
-from aiortc import RTCPeerConnection, RTCRtpReceiver
-from aiortc.jitterbuffer import JitterFrame
-from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from aiortc import RTCRtpReceiver
 from aiortc.rtp import RtpPacket
 from prometheus_client import Counter
 
-from streams.audio import S16LE, ChannelAudio, Samples
-from streams.conceal import HISTORY_MS, conceal
+from app.errors import DutingError
+from app.ingest.opus import OpusDecoder
+from app.ingest.packets import InOrder
+from app.ingest.peer import Closed
+from app.ingest.voice import Voice
 from streams.events import AudioFrame, Channel, Gap
 
 log = structlog.get_logger(__name__)
 
-CONCEALED = Counter("duting_webrtc_concealed_ms", "Audio that was lost on its way and filled in")
+LOST = Counter("duting_webrtc_lost_packets", "Packets of voices that did not come")
+LATE = Counter("duting_webrtc_late_packets", "Packets of voices that came too late to be heard, or twice")
 
-RATE = 48_000
-"""Of Opus over RTP (RFC 7587), whatever was spoken into it."""
-MOST_CONCEALED = RATE // 10
-"""Samples: a longer hole is a gap."""
-MOST_READY_MS = 5_000
-"""Audio that waits for the runner; beyond it the oldest is dropped, and is a gap."""
+STILL_S: Final = 0.2
+"""Nothing has come for so long: what waits for a lost packet is heard without it."""
+_BUFFER: Final = "_RTCRtpReceiver__jitter_buffer"
 
 
-class InOrder:
-    """Puts RTP packets of audio in order; stands where aiortc has its own buffer.
+class _Tap:
+    """Stands where aiortc has its jitter buffer, and hands every packet on."""
 
-    aiortc's waits for a lost packet until sixteen more have come. This one waits for ``DEPTH`` (100 ms at
-    20 ms a packet) and then goes on; what comes later than that is dropped.
+    def __init__(self, take: Callable[[RtpPacket], None]) -> None:
+        self._take = take
+
+    def add(self, packet: RtpPacket) -> tuple[bool, None]:
+        """Neither is a picture to be asked for, nor is there anything to decode."""
+        self._take(packet)
+        return False, None
+
+
+def check() -> None:
+    """Raise ``DutingError`` where this aiortc is not built as it has to be."""
+    probe = RTCRtpReceiver("audio", SimpleNamespace(state="new"))  # type: ignore[arg-type]
+    if not hasattr(probe, _BUFFER) or not hasattr(probe, "_enabled"):
+        raise DutingError(
+            f"aiortc {aiortc.__version__} keeps its packets elsewhere than 1.13 to 1.16 do: install one of "
+            "these"
+        )
+
+
+def tap(receiver: RTCRtpReceiver, take: Callable[[RtpPacket], None]) -> None:
+    """Let ``take`` have every packet of ``receiver``; no frame comes out of its track any more."""
+    setattr(receiver, _BUFFER, _Tap(take))
+
+
+def discard(receiver: RTCRtpReceiver) -> None:
+    """Throw every packet of ``receiver`` away as it comes: nothing is decoded, nothing is reported.
+
+    To be called when the connection's description is complete; aiortc sets this itself before that.
     """
-
-    DEPTH = 5
-
-    def __init__(self) -> None:
-        self._waiting: dict[int, RtpPacket] = {}
-        """By number, unwrapped; at most ``DEPTH`` and one."""
-        self._next: int | None = None
-        self.late = 0
-
-    def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
-        """Take a packet; the first of the pair is for video alone."""
-        number = packet.sequence_number
-        if self._next is None:
-            self._next = number
-        # The nearest number to the next one that has these sixteen bits.
-        number = self._next + ((number - self._next + 0x8000) & 0xFFFF) - 0x8000
-        if number < self._next:
-            self.late += 1
-        else:
-            self._waiting[number] = packet
-        if self._next not in self._waiting and len(self._waiting) > self.DEPTH:
-            self._next = min(self._waiting)
-        ready = self._waiting.pop(self._next, None)
-        if ready is None:
-            return False, None
-        self._next += 1
-        return False, JitterFrame(data=ready._data, timestamp=ready.timestamp)  # type: ignore[attr-defined]
+    receiver._enabled = False
 
 
-def put_in_order(receiver: RTCRtpReceiver) -> bool:
-    """Let ``receiver`` use ``InOrder``; ``False``: this aiortc keeps its buffer elsewhere, and uses that."""
-    name = "_RTCRtpReceiver__jitter_buffer"
-    if not hasattr(receiver, name):
-        return False
-    setattr(receiver, name, InOrder())
-    return True
-
-
-class Voice:
-    """Decoded frames of one track in, audio of the channel out. Pure.
-
-    Media time is the sender's: RTP time since its first sample, so that neither jitter nor a late packet
-    shows. A hole of up to 100 ms is filled with what was heard before it, a longer one is a ``Gap``.
-    """
-
-    def __init__(self, call_id: str, channel: Channel) -> None:
-        self._audio = ChannelAudio(call_id, channel, RATE, S16LE)
-        self._first: int | None = None
-        self._next = 0
-        """Samples since the first, behind the last frame."""
-        self._number = 0
-        self._heard: Samples = np.zeros(0, np.int16)
-
-    @property
-    def ready_ms(self) -> int:
-        return self._audio.ready_ms
-
-    def put(self, stamp: int, samples: Samples) -> None:
-        """Take a frame. ``stamp``: its RTP time; ``samples``: int16 mono at ``RATE``."""
-        if self._first is None:
-            self._first = stamp
-        # 32 bits that may wrap at any time: the nearest to what is expected.
-        ahead = (stamp - self._first - self._next + (1 << 31)) % (1 << 32) - (1 << 31)
-        if ahead < 0:
-            return  # it came twice
-        if 0 < ahead <= MOST_CONCEALED:
-            filled = conceal(self._heard, ahead, RATE)
-            CONCEALED.inc(ahead * 1000 / RATE)
-            self._append(filled)
-        elif ahead > ChannelAudio.LONGEST_JUMP_MS * RATE // 1000:
-            self._first = (stamp - self._next) % (1 << 32)  # another stream: it goes on behind this one
-        elif ahead:
-            self._next += ahead
-        self._append(samples)
-
-    def _append(self, samples: Samples) -> None:
-        with suppress(ValueError):
-            self._audio.put(self._number, self._next * 1000 // RATE, samples.tobytes())
-        self._number += 1
-        self._next += len(samples)
-        self._heard = np.concatenate([self._heard, samples])[-RATE * HISTORY_MS // 1000 :]
-
-    def take(self) -> list[AudioFrame | Gap]:
-        return self._audio.take()
-
-    def finish(self) -> list[AudioFrame | Gap]:
-        return self._audio.flush()
-
-
-def mono(frame: av.AudioFrame) -> Samples:
-    """Of a packed 16-bit frame, the mean of its channels."""
-    samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))
-    return samples.astype(np.int32).mean(axis=1).astype(np.int16)
-
-
-class TrackLeg:
-    """What one peer brings of a call: its track, drained as it comes. A call's ``Leg``."""
+class VoiceLeg:
+    """What one peer brings of a call: the packets of its voice. A call's ``Leg``."""
 
     def __init__(
-        self, connection: RTCPeerConnection, call_id: str, channel: Channel, clock: Callable[[], float]
+        self, call_id: str, channel: Channel, clock: Callable[[], float], end: Callable[[Closed], None]
     ) -> None:
-        self.connection, self.call_id = connection, call_id
-        self._voice, self._clock = Voice(call_id, channel), clock
-        self._draining: asyncio.Task[None] | None = None
-        self._connected = False
-        self.dropped = asyncio.Event()
-        """The call wants no more of it."""
+        """``end``: closes the connection, when the call wants no more of it."""
+        self.call_id = call_id
+        self._clock, self._end = clock, end
+        self._order = InOrder()
+        self._voice = Voice(call_id, channel, OpusDecoder())
         self.arrived_s: float = clock()
 
-    @property
-    def is_connected(self) -> bool:
-        return self.connection.connectionState == "connected"
-
-    def drain(self, track: MediaStreamTrack) -> None:
-        """Begin with a track. It has to be read whatever becomes of it: aiortc's queue is unbounded."""
-        if self._draining is None:
-            self._draining = asyncio.create_task(self._drain(track))
-
-    async def _drain(self, track: MediaStreamTrack) -> None:
-        with suppress(MediaStreamError):
-            while True:
-                frame = await track.recv()
-                self.arrived_s = self._clock()
-                if not isinstance(frame, av.AudioFrame) or frame.pts is None:
-                    continue
-                self._voice.put(frame.pts, mono(frame))
-                if self._voice.ready_ms > MOST_READY_MS:
-                    self._voice.take()
+    def receive(self, packet: RtpPacket) -> None:
+        """A packet has come."""
+        self.arrived_s = self._clock()
+        for ready in self._order.put(packet.ssrc, packet.sequence_number, packet.timestamp, packet.payload):
+            self._voice.put(ready)
 
     def take(self) -> Sequence[AudioFrame | Gap]:
+        if self._order.is_waiting and self._clock() - self.arrived_s > STILL_S:
+            self._flush()
         return self._voice.take()
 
     def finish(self) -> Sequence[AudioFrame | Gap]:
+        self._flush()
+        LOST.inc(self._order.lost)
+        LATE.inc(self._order.late)
+        if self._order.late or self._voice.unreadable:
+            log.info(
+                "webrtc.packets",
+                call_id=self.call_id,
+                lost=self._order.lost,
+                late=self._order.late,
+                unreadable=self._voice.unreadable,
+            )
         return self._voice.finish()
 
-    def drop(self, message: str, code: int) -> None:
-        self.dropped.set()
+    def _flush(self) -> None:
+        for ready in self._order.flush():
+            self._voice.put(ready)
 
-    async def aclose(self) -> None:
-        await self.connection.close()
-        if self._draining is not None:
-            self._draining.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._draining
+    def drop(self, message: str, code: int) -> None:
+        log.info("webrtc.dropped", call_id=self.call_id, code=code)
+        self._end(Closed("disconnected"))

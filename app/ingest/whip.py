@@ -7,7 +7,7 @@ a Bearer token. Any page may use it from its own origin: there are no cookies he
 A channel's ``DELETE`` says that this side has hung up; the call ends with its last channel. A session whose
 connection fails leaves its call as cut off: whoever comes back within half a minute goes on with it.
 
-The screen is taken and read, and not kept.
+The screen is taken, and thrown away as it comes: nothing is decoded, nothing kept.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from collections.abc import Mapping
 from typing import Literal
 
 import structlog
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.sdp import SessionDescription, candidate_from_sdp
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.errors import IngestError
+from app.ingest import webrtc
 from app.ingest.connection import authorise
 from app.ingest.peer import Closed, Opened, call_info
 from app.ingest.sdpfrag import MOST_BYTES as MOST_FRAGMENT
-from app.ingest.sdpfrag import fragment, is_name, without_names
+from app.ingest.sdpfrag import fragment, is_name, trickling
 from app.ingest.session import Lines, presented
-from app.ingest.webrtc import TrackLeg, put_in_order
+from app.ingest.webrtc import VoiceLeg
+from streams.events import SAMPLE_RATE
 from streams.runner import CallRefused
 
 log = structlog.get_logger(__name__)
@@ -65,52 +67,73 @@ class Refused(Exception):
 class Session:
     """One peer connection, and what it brings."""
 
-    def __init__(self, lines: Lines, leg: TrackLeg, kind: Kind) -> None:
+    def __init__(self, lines: Lines, connection: RTCPeerConnection, call_id: str, kind: Kind) -> None:
         self.id, self.etag = secrets.token_urlsafe(18), f'"{secrets.token_urlsafe(9)}"'
-        self.leg, self._lines, self.kind = leg, lines, kind
+        self.connection, self.call_id = connection, call_id
+        self._lines = lines
+        self.leg: VoiceLeg | None = None
+        """``None`` for a screen."""
+        if kind != "screen":
+            self.leg = VoiceLeg(call_id, kind, lines.assembly.runner.clock, self.end)
         self.ufrag: str | None = None
+        """Of the peer's ICE session."""
         self.candidates = 0
-        self.over: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        """That have come later."""
+        self._over: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+
+    async def answer(self, offer: str) -> str:
+        """The answer in SDP, with all our candidates."""
+        connection = self.connection
+        kind = "video" if self.leg is None else "audio"
+        # Before the offer is read: aiortc settles the codecs then.
+        transceiver = connection.addTransceiver(kind, direction="recvonly")
+        if self.leg is not None:
+            codecs = RTCRtpReceiver.getCapabilities(kind).codecs
+            transceiver.setCodecPreferences([one for one in codecs if one.mimeType == "audio/opus"])
+            webrtc.tap(transceiver.receiver, self.leg.receive)
+        await connection.setRemoteDescription(RTCSessionDescription(trickling(offer), "offer"))
+        await connection.setLocalDescription(await connection.createAnswer())
+        if self.leg is None:
+            webrtc.discard(transceiver.receiver)
+        sdp: str = connection.localDescription.sdp
+        return sdp
 
     def end(self, closed: Closed) -> None:
-        if not self.over.done():
-            self.over.set_result(closed)
+        if not self._over.done():
+            self._over.set_result(closed)
 
     async def run(self) -> None:
         """Until the peer has gone; then its call goes on, or ends."""
-        connection, closed = self.leg.connection, Closed("disconnected")
+        connection, closed = self.connection, Closed("disconnected")
 
         @connection.on("connectionstatechange")
         def changed() -> None:
+            # `closed` too: the peer closed it without DELETE, as a page does that is left.
             if connection.connectionState in ("failed", "closed"):
                 self.end(Closed("disconnected"))
 
-        async def connect() -> None:
-            await asyncio.sleep(CONNECT_S)
-            if connection.connectionState != "connected":
-                log.warning("whip.not_connected", call_id=self.leg.call_id)
-                self.end(Closed("disconnected"))
-
-        async def dropped() -> None:
-            await self.leg.dropped.wait()
-            self.end(Closed("disconnected"))
-
-        watching = [asyncio.create_task(connect()), asyncio.create_task(dropped())]
+        connecting = asyncio.create_task(self._connect())
         try:
-            closed = await self.over
+            closed = await self._over
         finally:
-            for task in watching:
-                task.cancel()
+            connecting.cancel()
             with contextlib.suppress(Exception):
-                await self.leg.aclose()
-            if self.kind != "screen":
-                await self._lines.assembly.leave(self.leg, self.leg.call_id, closed, self.leg.finish())
+                await connection.close()
+            if self.leg is not None:
+                await self._lines.assembly.leave(self.leg, self.call_id, closed, self.leg.finish())
+
+    async def _connect(self) -> None:
+        await asyncio.sleep(CONNECT_S)
+        if self.connection.connectionState != "connected":
+            log.warning("whip.not_connected", call_id=self.call_id)
+            self.end(Closed("disconnected"))
 
 
 class Sessions:
     """All sessions of one process; those beyond the most are refused."""
 
     def __init__(self, lines: Lines) -> None:
+        webrtc.check()
         self._lines = lines
         self._sessions: dict[str, Session] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -130,62 +153,52 @@ class Sessions:
             raise Refused(
                 503, "no room for another connection; try again in a few seconds", {"Retry-After": "5"}
             )
-        self._beginning += 1
-        try:
-            return await self._begin(call_id, kind, offer, metadata)
-        finally:
-            self._beginning -= 1
-
-    async def _begin(
-        self, call_id: str, kind: Kind, offer: str, metadata: Mapping[str, str]
-    ) -> tuple[Session, str]:
         described = checked(offer, kind)
         try:
             call = call_info(call_id, "whip", metadata)
         except IngestError as error:
             raise Refused(400, str(error)) from None
-        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        channel = "agent" if kind == "screen" else kind
-        leg = TrackLeg(connection, call_id, channel, self._lines.assembly.runner.clock)
-        session = Session(self._lines, leg, kind)
+        session = Session(self._lines, RTCPeerConnection(RTCConfiguration(iceServers=[])), call_id, kind)
         session.ufrag = described.media[0].ice.usernameFragment
-
-        @connection.on("track")
-        def track(one) -> None:  # type: ignore[no-untyped-def]
-            leg.drain(one)
-
+        self._beginning += 1
         try:
-            async with asyncio.timeout(ANSWER_S):
-                await connection.setRemoteDescription(RTCSessionDescription(without_names(offer), "offer"))
-                for transceiver in connection.getTransceivers():
-                    transceiver.direction = "recvonly"
-                    if transceiver.kind == "audio":
-                        put_in_order(transceiver.receiver)
-                await connection.setLocalDescription(await connection.createAnswer())
-            if kind != "screen":
-                self._lines.assembly.join(Opened(call, (channel,), 16_000, stamped=True), leg)
-        except CallRefused as error:
-            await connection.close()
-            status = 503 if error.retryable else 409
-            raise Refused(status, str(error), {"Retry-After": "5"} if error.retryable else None) from None
-        except IngestError as error:
-            await connection.close()
-            raise Refused(409, str(error)) from None
-        except TimeoutError:
-            await connection.close()
-            raise Refused(503, "no network address could be found in time", {"Retry-After": "5"}) from None
-        except Exception as error:
-            # aiortc says with many kinds of exceptions that an offer is not to its liking.
-            await connection.close()
-            log.warning("whip.offer_refused", error=type(error).__name__)
-            raise Refused(
-                406, "the offer cannot be answered: expected Opus over DTLS-SRTP with BUNDLE"
-            ) from None
+            answer = await self._answered(session, offer)
+            if session.leg is not None and kind != "screen":
+                self._join(Opened(call, (kind,), SAMPLE_RATE, stamped=True), session.leg)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await session.connection.close()
+            raise
+        finally:
+            self._beginning -= 1
         self._sessions[session.id] = session
         running = asyncio.create_task(self._run(session))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
-        return session, connection.localDescription.sdp
+        return session, answer
+
+    async def _answered(self, session: Session, offer: str) -> str:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await session.answer(offer)
+        except TimeoutError:
+            raise Refused(503, "no network address could be found in time", {"Retry-After": "5"}) from None
+        except Exception as error:
+            # aiortc says with many kinds of exceptions that an offer is not to its liking.
+            log.warning("whip.offer_refused", call_id=session.call_id, error=type(error).__name__)
+            raise Refused(
+                406,
+                "the offer cannot be answered: expected Opus (or, for a screen, VP8 or H.264) over DTLS-SRTP",
+            ) from None
+
+    def _join(self, opened: Opened, leg: VoiceLeg) -> None:
+        try:
+            self._lines.assembly.join(opened, leg)
+        except CallRefused as error:
+            status = 503 if error.retryable else 409
+            raise Refused(status, str(error), {"Retry-After": "5"} if error.retryable else None) from None
+        except IngestError as error:
+            raise Refused(409, str(error)) from None
 
     async def _run(self, session: Session) -> None:
         try:
@@ -205,7 +218,9 @@ def checked(offer: str, kind: Kind) -> SessionDescription:
     try:
         described = SessionDescription.parse(offer)
     except Exception:
-        raise Refused(400, "the offer is no SDP that can be read") from None
+        described = None
+    if described is None or not offer.startswith("v=0"):
+        raise Refused(400, "expected an offer in SDP (RFC 8866), which begins with v=0")
     wanted = "video" if kind == "screen" else "audio"
     kinds = [media.kind for media in described.media]
     if kinds != [wanted]:
@@ -318,7 +333,7 @@ async def candidates(session: Session, text: str) -> None:
         candidate = candidate_from_sdp(line)
         candidate.sdpMid, candidate.sdpMLineIndex = mid, 0
         with contextlib.suppress(Exception):  # one that is of no use, such as TCP
-            await session.leg.connection.addIceCandidate(candidate)
+            await session.connection.addIceCandidate(candidate)
 
 
 def refusal(error: Refused) -> Response:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from streams.conceal import FADE_MS, conceal, period
+from streams.conceal import FADE_MS, conceal, crossfaded, period
 
 RATE = 48_000
 
@@ -33,16 +33,39 @@ def test_a_voice_goes_on_as_it_was_and_fades():
 
 
 def test_after_a_while_there_is_silence():
-    assert not conceal(voice(160), 960, RATE, lost=RATE * FADE_MS // 1000).any()
+    filled = conceal(voice(160), RATE // 10, RATE)
+    assert filled[: RATE * FADE_MS // 1000 - 100].any()
+    assert not filled[RATE * FADE_MS // 1000 :].any()
+
+
+def test_where_the_voice_comes_back_both_run_into_each_other():
+    going, coming = np.full(240, 8_000, np.int16), np.full(960, -4_000, np.int16)
+    mixed = crossfaded(going, coming).astype(int)
+    assert len(mixed) == 960
+    assert mixed[0] > 7_900
+    assert np.abs(np.diff(mixed)).max() < 60
+    assert set(mixed[240:]) == {-4_000}
 
 
 @given(
     arrays.arrays(np.int16, st.integers(0, 2_000)),
     st.integers(0, 4_800),
-    st.integers(0, 4_800),
 )
-def test_as_much_as_was_lost_and_never_louder_than_what_was_heard(heard, count, lost):
-    filled = conceal(heard, count, RATE, lost)
+def test_as_much_as_was_lost_and_never_louder_than_what_was_heard(heard, count):
+    filled = conceal(heard, count, RATE)
     assert (len(filled), filled.dtype) == (count, np.int16)
-    if len(heard):
-        assert np.abs(filled.astype(int)).max(initial=0) <= np.abs(heard.astype(int)).max()
+    assert loudest(filled) <= loudest(heard)
+
+
+@given(
+    arrays.arrays(np.int16, st.integers(0, 500)),
+    arrays.arrays(np.int16, st.integers(0, 500)),
+)
+def test_mixed_it_is_as_long_as_what_comes_and_no_louder_than_both(going, coming):
+    mixed = crossfaded(going, coming)
+    assert (len(mixed), mixed.dtype) == (len(coming), np.int16)
+    assert loudest(mixed) <= max(loudest(going), loudest(coming))
+
+
+def loudest(samples):
+    return np.abs(samples.astype(int)).max(initial=0)

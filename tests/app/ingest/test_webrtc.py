@@ -1,115 +1,158 @@
-"""Packets in order, and their sound on the sender's clock."""
+"""Where our code takes hold of aiortc: with the real one on both ends."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import asyncio
 
-import numpy as np
 import pytest
-from aiortc import RTCPeerConnection
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest_asyncio
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
-from app.ingest.webrtc import RATE, InOrder, Voice, put_in_order
+from app.errors import DutingError
+from app.ingest import webrtc
+from app.ingest.peer import Closed
+from app.ingest.webrtc import STILL_S, VoiceLeg
 from streams.events import AudioFrame, Gap
 
-FRAME = RATE // 50
+
+@pytest_asyncio.fixture
+async def ends():
+    """A peer that sends, and one that receives."""
+    both = [RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(2)]
+    yield both
+    for one in both:
+        await one.close()
 
 
-def packet(number):
-    return SimpleNamespace(
-        sequence_number=number & 0xFFFF, timestamp=number * FRAME, _data=str(number).encode()
-    )
+async def connected(ends, track, prepare):
+    """Connect both; ``prepare`` is given the receiver when the description is complete."""
+    sends, receives = ends
+    sends.addTrack(track)
+    await sends.setLocalDescription(await sends.createOffer())
+    await receives.setRemoteDescription(RTCSessionDescription(sends.localDescription.sdp, "offer"))
+    await receives.setLocalDescription(await receives.createAnswer())
+    [transceiver] = receives.getTransceivers()
+    prepare(transceiver.receiver)
+    await sends.setRemoteDescription(RTCSessionDescription(receives.localDescription.sdp, "answer"))
+    return transceiver.receiver
 
 
-def passed(numbers):
-    buffer, out = InOrder(), []
-    for number in numbers:
-        _, frame = buffer.add(packet(number))
-        if frame is not None:
-            out.append(int(frame.data))
-    return out, buffer
+class Enough:
+    """Calls that are noted, until there were ``count`` of them."""
+
+    def __init__(self, count):
+        self.calls, self._count, self._reached = [], count, asyncio.Event()
+
+    def __call__(self, call):
+        self.calls.append(call)
+        if len(self.calls) >= self._count:
+            self._reached.set()
+
+    async def wait(self):
+        async with asyncio.timeout(10):
+            await self._reached.wait()
 
 
-def test_packets_leave_in_order_and_at_once_when_none_is_missing():
-    assert passed([7, 8, 9])[0] == [7, 8, 9]
-    assert passed([7, 9, 8, 10, 11])[0] == [7, 8, 9, 10]  # one for each that comes
+def queued(receiver):
+    """What waits in aiortc for its decoder, and behind it."""
+    return receiver._RTCRtpReceiver__decoder_queue.qsize() + receiver.track._queue.qsize()
 
 
-def test_what_is_lost_is_waited_for_a_while_and_what_comes_later_is_dropped():
-    out, buffer = passed([0, *range(2, 20), 1, *range(20, 30)])
-    assert 1 not in out
-    assert out == [0, *range(2, out[-1] + 1)]
-    assert out[-1] >= 29 - InOrder.DEPTH
-    assert buffer.late == 1
+def test_this_aiortc_is_built_as_it_has_to_be():
+    webrtc.check()
 
 
-def test_numbers_begin_anew_after_sixteen_bits():
-    assert passed(range(65_530, 65_545))[0] == list(range(65_530, 65_545))
+def test_another_aiortc_is_refused_with_what_is_expected(monkeypatch):
+    monkeypatch.setattr(webrtc, "_BUFFER", "_another_name")
+    with pytest.raises(DutingError, match=r"1\.13 to 1\.16"):
+        webrtc.check()
 
 
-@given(st.lists(st.integers(0, 65_535), max_size=60))
-def test_whatever_numbers_come_nothing_piles_up(numbers):
-    buffer = InOrder()
-    for number in numbers:
-        buffer.add(packet(number))
-        assert len(buffer._waiting) <= InOrder.DEPTH + 1
+async def test_packets_are_taken_before_aiortc_decodes_them(ends):
+    packets = Enough(10)
+    receiver = await connected(ends, AudioStreamTrack(), lambda one: webrtc.tap(one, packets))
+    await packets.wait()
+    assert queued(receiver) == 0
+    assert all(one.payload for one in packets.calls)
+    numbers = [one.sequence_number for one in packets.calls]
+    assert numbers == [(numbers[0] + n) & 0xFFFF for n in range(len(numbers))]
 
 
-async def test_aiortc_still_keeps_its_buffer_where_it_is_replaced():
-    connection = RTCPeerConnection()
-    transceiver = connection.addTransceiver("audio")
-    try:
-        assert put_in_order(transceiver.receiver)
-    finally:
-        await connection.close()
+async def test_a_screen_costs_no_decoding(ends):
+    came = Enough(20)
+
+    def prepare(receiver):
+        handle = receiver._handle_rtp_packet
+
+        async def handled(packet, arrival_time_ms):
+            await handle(packet, arrival_time_ms)
+            came(packet)
+
+        receiver._handle_rtp_packet = handled
+        webrtc.discard(receiver)
+
+    receiver = await connected(ends, VideoStreamTrack(), prepare)
+    await came.wait()
+    assert queued(receiver) == 0
+    assert not any(one.type == "inbound-rtp" for one in (await receiver.getStats()).values())
 
 
-def frames(voice):
-    return voice.take() + voice.finish()
+class Clock:
+    def __init__(self):
+        self.now = 10.0
+
+    def __call__(self):
+        return self.now
 
 
-def tone(count=FRAME):
-    return np.full(count, 5_000, np.int16)
+class Rtp:
+    """A packet as aiortc hands it on."""
+
+    def __init__(self, number, payload):
+        self.ssrc, self.sequence_number, self.timestamp, self.payload = 1, number, number * 960, payload
+
+
+@pytest.fixture
+def leg():
+    clock, ended = Clock(), []
+    leg = VoiceLeg("c", "agent", clock, ended.append)
+    leg.clock, leg.ended = clock, ended
+    return leg
+
+
+@pytest.fixture(scope="module")
+def payloads():
+    from tests.app.ingest.test_opus import packets, tone
+
+    return packets(tone(400))
 
 
 def length(items):
+    assert all(isinstance(item, AudioFrame | Gap) for item in items)
     return sum(item.duration_ms for item in items)
 
 
-def test_sound_lies_where_its_stamps_say_whenever_it_comes():
-    voice = Voice("c", "agent")
-    for number in range(50):
-        voice.put(4_000_000_000 + number * FRAME, tone())
-    items = frames(voice)
-    assert items[0].media_ms == 0
-    assert length(items) == pytest.approx(1_000, abs=2)
+def test_what_waits_for_a_lost_packet_is_heard_once_nothing_more_comes(leg, payloads):
+    for number in (0, 1, 2, 4, 5):
+        leg.receive(Rtp(number, payloads[number]))
+    first = length(leg.take())
+    leg.clock.now += STILL_S + 0.1
+    assert first + length(leg.take()) + length(leg.finish()) == pytest.approx(120, abs=2)
 
 
-@pytest.mark.parametrize("start", [0, (1 << 32) - 3 * FRAME], ids=["usual", "stamps wrap"])
-def test_a_lost_packet_is_filled_and_a_long_hole_is_a_gap(start):
-    voice = Voice("c", "agent")
-    for number in [*range(10), *range(12, 20), *range(70, 90)]:
-        voice.put((start + number * FRAME) % (1 << 32), tone())
-    items = frames(voice)
-    [gap] = [item for item in items if isinstance(item, Gap)]
-    assert (gap.media_ms, gap.duration_ms) == (400, 1_000)
-    assert items[-1].media_ms + items[-1].duration_ms == pytest.approx(1_800, abs=2)
+def test_at_the_end_nothing_is_left_behind(leg, payloads):
+    for number in (0, 1, 3):
+        leg.receive(Rtp(number, payloads[number]))
+    assert length(leg.finish()) == pytest.approx(80, abs=2)
 
 
-def test_what_comes_twice_is_heard_once():
-    voice = Voice("c", "agent")
-    for number in (0, 1, 1, 0, 2):
-        voice.put(number * FRAME, tone())
-    assert length(frames(voice)) == pytest.approx(60, abs=2)
+def test_a_leg_knows_when_its_newest_sound_came(leg, payloads):
+    leg.clock.now = 12.5
+    leg.receive(Rtp(0, payloads[0]))
+    assert leg.arrived_s == 12.5
 
 
-@given(st.lists(st.tuples(st.integers(0, (1 << 32) - 1), st.integers(1, 2_000)), max_size=20))
-def test_whatever_stamps_come_the_channel_only_goes_forward(given_frames):
-    voice, reach = Voice("c", "agent"), 0
-    for stamp, count in given_frames:
-        voice.put(stamp, tone(count))
-        for item in voice.take():
-            assert isinstance(item, AudioFrame | Gap)
-            assert item.media_ms >= reach - 2
-            reach = item.media_ms + item.duration_ms
+def test_a_leg_that_the_call_wants_no_more_closes_its_connection(leg):
+    leg.drop("another has taken its place", 4409)
+    assert leg.ended == [Closed("disconnected")]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import urllib.error
 import urllib.request
 
 import pytest
 import pytest_asyncio
-from aiortc import RTCConfiguration, RTCPeerConnection
+from aioice import ice
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc.mediastreams import AudioStreamTrack
 
+from app.ingest import whip as ingest
+from app.ingest.session import Lines
 from app.ingest.whip import FRAGMENT, SDP
 from app.phones import whip
 from app.phones.call import PhoneCall
@@ -83,7 +88,8 @@ async def test_a_session_that_is_deleted_has_hung_up(server):
         ({"Authorization": None}, 401),
         ({"Authorization": "Bearer wrong"}, 401),
         ({"Content_Type": "text/plain"}, 415),
-        ({"body": b"nonsense"}, 406),
+        ({"body": b"nonsense"}, 400),
+        ({"body": b"v=0\r\n"}, 406),
         ({"body": b"\xff\xfe"}, 400),
         ({"body": b"v=0\r\n" * 20_000}, 413),
         ({"kinds": ("video",)}, 406),
@@ -146,6 +152,128 @@ async def test_a_channel_that_is_brought_already_is_refused_with_try_again(serve
 async def test_a_screen_is_taken_and_is_no_call(server):
     assert (await begun(server, kind="screen", track="video"))[0] == 201
     assert server.told == []
+
+
+class Softphone:
+    """Publishes silence over WHIP."""
+
+    def __init__(self, server, kind="agent"):
+        self._server, self._url = server, f"{server.address}/ingest/whip/c/{kind}"
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.states = {}
+
+        @self.connection.on("connectionstatechange")
+        def changed():
+            self._state(self.connection.connectionState).set()
+
+    def _state(self, name):
+        return self.states.setdefault(name, asyncio.Event())
+
+    async def begin(self, change=lambda sdp: sdp):
+        self.connection.addTrack(AudioStreamTrack())
+        await self.connection.setLocalDescription(await self.connection.createOffer())
+        sent = change(self.connection.localDescription.sdp)
+        status, headers, answer = await asked("POST", self._url, sent.encode(), Content_Type=SDP, **BEARER)
+        assert status == 201, answer
+        self.session = self._server.address + headers["Location"]
+        await self.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        async with asyncio.timeout(10):
+            await self._state("connected").wait()
+
+    async def deleted(self):
+        return (await asked("DELETE", self.session, **BEARER))[0]
+
+
+@pytest_asyncio.fixture
+async def softphone(server):
+    phone = Softphone(server)
+    yield phone
+    await phone.connection.close()
+
+
+async def left(server, call_id="c"):
+    """The call has no connection any more, and is held for whoever comes back."""
+    assembly, gone = server.service.lines.assembly, asyncio.Event()
+    leave = assembly.leave
+
+    async def leaving(*given):
+        await leave(*given)
+        gone.set()
+
+    assembly.leave = leaving
+    if assembly._calls[call_id].is_connected:
+        async with asyncio.timeout(10):
+            await gone.wait()
+    assert not assembly._calls[call_id].is_connected
+    assert not any(one.type == "call.ended" for one in server.told)
+
+
+def hidden(sdp):
+    """As browsers send it: their addresses are names, and there are no others."""
+    out = re.sub(r"(a=candidate:\S+ \d \S+ \d+) \S+", r"\1 5b3f0c1e-77aa.local", sdp)
+    assert ".local" in out
+    assert "a=end-of-candidates" in out
+    return out
+
+
+async def test_a_browser_that_hides_its_address_is_found_by_what_it_sends(softphone):
+    await softphone.begin(hidden)
+
+
+async def test_a_page_that_is_left_may_come_back(server, softphone):
+    await softphone.begin()
+    await softphone.connection.close()
+    await left(server)
+    assert await softphone.deleted() == 404
+    again = Softphone(server)
+    await again.begin()
+    assert server.service.lines.assembly._calls["c"].is_connected
+    await again.connection.close()
+
+
+async def test_a_network_that_fails_without_a_word_is_noticed(server, softphone, monkeypatch):
+    monkeypatch.setattr(ice, "CONSENT_INTERVAL", 0.05)
+    monkeypatch.setattr(ice, "CONSENT_FAILURES", 2)
+    await softphone.begin()
+    [transceiver] = softphone.connection.getTransceivers()
+    for protocol in transceiver.sender.transport.transport._connection._protocols:
+        protocol.transport.sendto = lambda *_: None
+    await left(server)
+
+
+async def test_a_session_that_does_not_connect_is_closed(server, monkeypatch):
+    monkeypatch.setattr(ingest, "CONNECT_S", 0.05)
+    _, headers, _ = await begun(server)
+    await left(server)
+    assert (await asked("DELETE", server.address + headers["Location"], **BEARER))[0] == 404
+
+
+async def test_a_softphone_without_opus_is_told_what_is_expected(server):
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    transceiver = connection.addTransceiver("audio", direction="sendonly")
+    codecs = RTCRtpSender.getCapabilities("audio").codecs
+    transceiver.setCodecPreferences([one for one in codecs if one.mimeType == "audio/PCMU"])
+    await connection.setLocalDescription(await connection.createOffer())
+    sdp = connection.localDescription.sdp.encode()
+    await connection.close()
+    status, _, text = await asked(
+        "POST", f"{server.address}/ingest/whip/c/agent", sdp, Content_Type=SDP, **BEARER
+    )
+    assert status == 406
+    assert "Opus" in text
+    assert "c" not in server.service.lines.assembly
+
+
+async def test_an_offer_of_several_codecs_is_answered_with_opus_alone(server):
+    _, _, answer = await begun(server)
+    assert re.findall(r"a=rtpmap:\d+ (\S+)", answer) == ["opus/48000/2"]
+
+
+async def test_where_there_are_too_many_another_is_refused(server, monkeypatch):
+    monkeypatch.setattr(Lines, "most_connections", 1)
+    assert (await begun(server))[0] == 201
+    status, headers, _ = await begun(server, kind="customer")
+    assert (status, headers["Retry-After"]) == (503, "5")
 
 
 async def test_packets_that_are_lost_and_late_leave_the_call_where_it_was(server, short_call):
