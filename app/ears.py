@@ -19,13 +19,19 @@ Wanted = Literal["agent", "customer", "both"]
 PER_MS = SAMPLE_RATE // 1000
 KEPT_MS = 1_000
 LEAD_MS = 200
-"""What is held back before the first sound: audio comes in rounds, and is played evenly."""
+"""Of a channel's newest sound to what is played: audio comes in rounds, and is played evenly."""
+SLACK_MS = 100
+"""What is played may be so much further behind than that, after an uneven moment or by drift."""
+LOOK_MS = 10_000
+"""Over which it has to be, before it is put right."""
 
 
 class Ears:
     """One listener: frames in as they come, 20 ms of sound out as they are played. No clock.
 
-    Both channels stand at their media time. Where nothing has come there is silence.
+    Both channels stand at their media time. Where nothing has come there is silence, and time goes on; a
+    frame that comes when its place is being played already, as of a channel that lags, sets time back, so
+    that what follows is heard.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -35,6 +41,10 @@ class Ears:
         self._at: int | None = None
         """Position that is played next; ``None`` before the first frame."""
         self._newest = 0
+        self._least: int | None = None
+        """By how much frames ended before their time came to be played, at least, in this look."""
+        self._looked = 0
+        """``_newest`` when it began."""
         self.ended = False
 
     def hear(self, frame: AudioFrame) -> None:
@@ -42,24 +52,36 @@ class Ears:
             return
         start = frame.media_ms * PER_MS
         samples = np.frombuffer(frame.pcm, "<i2")
-        if self._at is None:
-            self._at = max(0, start + len(samples) - LEAD_MS * PER_MS)
-        self._newest = max(self._newest, start + len(samples))
+        end = start + len(samples)
+        self._newest = max(self._newest, end)
         pieces = self._pieces.setdefault(frame.channel, [])
         pieces.append((start, samples))
         oldest = self._newest - KEPT_MS * PER_MS
         while pieces and pieces[0][0] + len(pieces[0][1]) < oldest:
             pieces.pop(0)
-        if self._at < oldest:
-            self._at = self._newest - LEAD_MS * PER_MS
+        if self._at is None or start < self._at:
+            # The first, or too late; a channel that lags by more than is kept cannot be waited for.
+            self._move(max(end - LEAD_MS * PER_MS, oldest))
+        elif self._at < oldest:
+            self._move(self._newest - LEAD_MS * PER_MS)
+        else:
+            self._look(end - self._at)
+
+    def _look(self, lead: int) -> None:
+        """See whether less would be enough."""
+        self._least = lead if self._least is None else min(self._least, lead)
+        if self._at is not None and self._newest - self._looked >= LOOK_MS * PER_MS:
+            spare = self._least - LEAD_MS * PER_MS
+            self._move(self._at + (spare if spare > SLACK_MS * PER_MS else 0))
+
+    def _move(self, position: int) -> None:
+        self._at, self._least, self._looked = position, None, self._newest
 
     def take(self, count: int) -> Samples:
         """The next ``count`` samples, int16 at ``SAMPLE_RATE``: mixed, and silence where none came."""
         mixed = np.zeros(count, np.int32)
         if self._at is None:
             return mixed.astype(np.int16)
-        if self._at + count > self._newest + LEAD_MS * PER_MS:
-            return mixed.astype(np.int16)  # nothing comes: wait where it stands
         for pieces in self._pieces.values():
             for start, samples in pieces:
                 first, last = max(start, self._at), min(start + len(samples), self._at + count)
@@ -83,7 +105,11 @@ class Listening:
         return call_id in self._running
 
     def open(self, call_id: str, wanted: Wanted) -> Ears:
+        """Ears on a call; they have ended already where it is not heard here (any more)."""
         ears = Ears(wanted)
+        if call_id not in self._running:
+            ears.ended = True
+            return ears
         self._ears.setdefault(call_id, []).append(ears)
         return ears
 
