@@ -34,8 +34,9 @@ class Ears:
     that what follows is heard.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: Wanted, on_end: Callable[[], None] = lambda: None) -> None:
+        """``on_end`` is told when the call is over."""
+        self._wanted, self._on_end = wanted, on_end
         self._pieces: dict[Channel, list[tuple[int, Samples]]] = {}
         """Position in samples, and what lies there."""
         self._at: int | None = None
@@ -46,6 +47,11 @@ class Ears:
         self._looked = 0
         """``_newest`` when it began."""
         self.ended = False
+
+    def end(self) -> None:
+        """The call is over, or not heard here."""
+        self.ended = True
+        self._on_end()
 
     def hear(self, frame: AudioFrame) -> None:
         if self._wanted != "both" and frame.channel not in (self._wanted, "unknown"):
@@ -104,11 +110,11 @@ class Listening:
         """Whether a call is heard here."""
         return call_id in self._running
 
-    def open(self, call_id: str, wanted: Wanted) -> Ears:
+    def open(self, call_id: str, wanted: Wanted, on_end: Callable[[], None] = lambda: None) -> Ears:
         """Ears on a call; they have ended already where it is not heard here (any more)."""
-        ears = Ears(wanted)
+        ears = Ears(wanted, on_end)
         if call_id not in self._running:
-            ears.ended = True
+            ears.end()
             return ears
         self._ears.setdefault(call_id, []).append(ears)
         return ears
@@ -130,7 +136,7 @@ class Listening:
     async def close(self, call_id: str, media_ms: int) -> None:
         self._running.discard(call_id)
         for ears in self._ears.pop(call_id, []):
-            ears.ended = True
+            ears.end()
 
 
 class Sinks:

@@ -1,8 +1,9 @@
 """WHEP: a supervisor listens to a running call in the browser, over WebRTC.
 
-``POST /api/calls/{call_id}/listen`` with an SDP offer that receives one audio track begins, ``DELETE`` on the
-session's address ends it. The session cookie lets in, and it is written down who listens to what. While
-somebody listens it is looked every ``CHECK_S`` whether that person is still logged in.
+``POST /api/calls/{call_id}/listen`` with an SDP offer that receives one audio track begins, ``PATCH`` on the
+session's address brings further ICE candidates, ``DELETE`` ends it. The session cookie lets in, and it is
+written down who listens to what before anything is heard. While somebody listens it is looked every
+``CHECK_S`` whether that person is still logged in.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import contextlib
 import fractions
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import av
 import numpy as np
 import structlog
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.sdp import SessionDescription
 from fastapi import APIRouter, Request
@@ -26,8 +28,9 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.people import OVERSEERS, Overseer, record_reading, token_of
 from app.api.problems import Problem
-from app.ears import Ears, Listening, Wanted
+from app.ears import Ears, Listening
 from app.ingest.sdpfrag import trickling
+from app.ingest.trickle import FRAGMENT, Trickle, TrickleRefused
 from app.store import Store
 from streams.events import SAMPLE_RATE
 
@@ -36,11 +39,12 @@ log = structlog.get_logger(__name__)
 router = APIRouter(tags=["calls"])
 
 SDP = "application/sdp"
-MOST_OFFER = 32 * 1024
 MOST, MOST_EACH = 100, 4
 """Sessions of one process, and of one person."""
 CONNECT_S, ANSWER_S, CHECK_S = 15.0, 10.0, 15.0
 FRAME = SAMPLE_RATE // 50
+
+Still = Callable[[], Awaitable[bool]]
 
 
 class Sound(MediaStreamTrack):
@@ -72,9 +76,13 @@ class Sound(MediaStreamTrack):
 
 
 class Session:
+    """One person who listens."""
+
     def __init__(self, username: str) -> None:
         self.id, self.username = secrets.token_urlsafe(18), username
         self.over = asyncio.Event()
+        self.trickle: Trickle | None = None
+        """``None`` before the answer."""
 
 
 class Rooms:
@@ -93,19 +101,24 @@ class Rooms:
         self.sessions[session.id] = session
         return session
 
+    def theirs(self, session_id: str, username: str) -> Session:
+        """Only who began a session has to do with it."""
+        session = self.sessions.get(session_id)
+        if session is None or session.username != username:
+            raise Problem("not_found")
+        return session
+
     def run(
-        self, request: Request, session: Session, connection: RTCPeerConnection, call_id: str, ears: Ears
+        self, session: Session, connection: RTCPeerConnection, call_id: str, ears: Ears, still: Still
     ) -> None:
-        running = asyncio.create_task(self._run(request, session, connection, call_id, ears))
+        """``still``: whether that person may listen, as of now."""
+        running = asyncio.create_task(self._run(session, connection, call_id, ears, still))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
 
     async def _run(
-        self, request: Request, session: Session, connection: RTCPeerConnection, call_id: str, ears: Ears
+        self, session: Session, connection: RTCPeerConnection, call_id: str, ears: Ears, still: Still
     ) -> None:
-        store: Store = request.app.state.store
-        token = token_of(request)
-
         @connection.on("connectionstatechange")
         def changed() -> None:
             if connection.connectionState in ("failed", "closed"):
@@ -113,15 +126,13 @@ class Rooms:
 
         try:
             pause = CONNECT_S
-            while not session.over.is_set() and not ears.ended:
+            while not session.over.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(session.over.wait(), pause)
-                if connection.connectionState != "connected":
+                    async with asyncio.timeout(pause):
+                        await session.over.wait()
+                if connection.connectionState != "connected" or not await still():
                     break
                 pause = CHECK_S
-                person = await run_in_threadpool(store.sessions.person, token) if token else None
-                if person is None or person.role not in OVERSEERS:
-                    break
         finally:
             self.listening.shut(call_id, ears)
             self.sessions.pop(session.id, None)
@@ -144,52 +155,100 @@ async def begin(
     if call_id not in rooms.listening:
         known = await run_in_threadpool(store.calls.state, call_id)
         raise Problem({None: "unknown_call", "ended": "call_ended"}.get(known, "heard_elsewhere"))
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != SDP:
-        raise Problem("expected_sdp")
-    offer = (await request.body())[:MOST_OFFER].decode(errors="replace")
+    offer = await _body(request, SDP, "expected_sdp")
     session = rooms.admit(person.username)
+    connection, ears = RTCPeerConnection(RTCConfiguration(iceServers=[])), None
     try:
-        connection, ears, answer = await _answered(rooms.listening, call_id, channel, offer)
+        described = _described(offer)
+        session.trickle = Trickle(connection, described)
+        await run_in_threadpool(record_reading, request, person, "call.listened", call_id)
+        ears = rooms.listening.open(call_id, channel, session.over.set)
+        answer = await _answered(connection, ears, offer)
     except BaseException:
         rooms.sessions.pop(session.id, None)
+        if ears is not None:
+            rooms.listening.shut(call_id, ears)
+        with contextlib.suppress(Exception):
+            await connection.close()
         raise
-    await run_in_threadpool(record_reading, request, person, "call.listened", call_id)
-    rooms.run(request, session, connection, call_id, ears)
-    headers = {"Location": f"/api/listening/{session.id}"}
+    token = token_of(request)
+
+    async def still() -> bool:
+        present = await run_in_threadpool(store.sessions.person, token) if token else None
+        return present is not None and present.role in OVERSEERS
+
+    rooms.run(session, connection, call_id, ears, still)
+    headers = {"Location": f"/api/listening/{session.id}", "ETag": session.trickle.etag}
     return Response(answer, 201, headers, SDP)
+
+
+@router.options("/api/calls/{call_id}/listen")
+@router.options("/api/listening/{session_id}")
+async def options() -> Response:
+    """What may be sent here."""
+    return Response(status_code=204, headers={"Accept-Post": SDP, "Accept-Patch": FRAGMENT})
+
+
+@router.patch("/api/listening/{session_id}")
+async def trickle(session_id: str, request: Request, person: Overseer) -> Response:
+    """Further ICE candidates of a session: ``application/trickle-ice-sdpfrag``, with ``If-Match``."""
+    session = request.app.state.rooms.theirs(session_id, person.username)
+    text = await _body(request, FRAGMENT, "expected_fragment")
+    if session.trickle is None:
+        raise Problem("not_found")
+    try:
+        await session.trickle.take(request.headers.get("if-match"), text)
+    except TrickleRefused as error:
+        raise Problem(_REFUSED[error.status], detail=str(error)) from None
+    return Response(status_code=204)
+
+
+_REFUSED = {400: "bad_request", 412: "another_etag", 422: "no_ice_restart", 428: "etag_required"}
 
 
 @router.delete("/api/listening/{session_id}")
 async def end(session_id: str, request: Request, person: Overseer) -> Response:
     """Listen no more. Only who began it can end it."""
-    session = request.app.state.rooms.sessions.get(session_id)
-    if session is None or session.username != person.username:
-        raise Problem("not_found")
-    session.over.set()
+    request.app.state.rooms.theirs(session_id, person.username).over.set()
     return Response(status_code=200)
 
 
-async def _answered(
-    listening: Listening, call_id: str, wanted: Wanted, offer: str
-) -> tuple[RTCPeerConnection, Ears, str]:
-    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    ears = listening.open(call_id, wanted)
+async def _body(request: Request, kind: str, problem: str) -> str:
+    """The guard has bounded it."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != kind:
+        raise Problem(problem)
+    try:
+        return (await request.body()).decode()
+    except UnicodeDecodeError:
+        raise Problem("bad_request") from None
+
+
+def _described(offer: str) -> SessionDescription:
+    """The offer, if it is one that receives one audio track; raises ``Problem``."""
+    try:
+        described = SessionDescription.parse(offer)
+    except Exception:
+        raise Problem("bad_request") from None
+    kinds = [one.kind for one in described.media]
+    if kinds != ["audio"] or described.media[0].direction not in ("recvonly", "sendrecv"):
+        raise Problem("offer_not_acceptable")
+    return described
+
+
+async def _answered(connection: RTCPeerConnection, ears: Ears, offer: str) -> str:
     try:
         async with asyncio.timeout(ANSWER_S):
-            media = SessionDescription.parse(offer).media
-            if [one.kind for one in media] != ["audio"] or media[0].direction not in ("recvonly", "sendrecv"):
-                raise Problem("expected_sdp")
+            # Before the offer is read: aiortc settles the codecs then.
+            transceiver = connection.addTransceiver(Sound(ears), direction="sendonly")
+            codecs = RTCRtpSender.getCapabilities("audio").codecs
+            transceiver.setCodecPreferences([one for one in codecs if one.mimeType == "audio/opus"])
             await connection.setRemoteDescription(RTCSessionDescription(trickling(offer), "offer"))
-            connection.addTrack(Sound(ears))
-            for transceiver in connection.getTransceivers():
-                transceiver.direction = "sendonly"
             await connection.setLocalDescription(await connection.createAnswer())
+    except TimeoutError:
+        raise Problem("busy", {"Retry-After": "5"}) from None
     except Exception as error:
-        listening.shut(call_id, ears)
-        await connection.close()
-        if isinstance(error, Problem):
-            raise
         # aiortc says with many kinds of exceptions that an offer is not to its liking.
         log.warning("listen.offer_refused", error=type(error).__name__)
-        raise Problem("expected_sdp") from None
-    return connection, ears, connection.localDescription.sdp
+        raise Problem("offer_not_acceptable") from None
+    sdp: str = connection.localDescription.sdp
+    return sdp

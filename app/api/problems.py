@@ -40,18 +40,29 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "这条预警的跟进人已经变了。",
         "Somebody else has taken this alert, or let it go, meanwhile.",
     ),
+    "offer_not_acceptable": (
+        406,
+        "需要只接收一路 Opus 音频的 SDP。",
+        "Expected an offer that receives one audio track, in Opus.",
+    ),
     "call_ended": (409, "这通电话已经结束。", "The call has ended."),
     "heard_elsewhere": (
         409,
         "这通电话由另一个网关接听，请在那里监听。",
         "This call is heard by another gateway: listen to it there.",
     ),
+    "another_etag": (412, "ETag 不属于这个会话。", "The ETag is not that of this session."),
     "too_large": (413, "请求过大。", "The request is too large."),
     "bad_range": (416, "请求的范围不在文件之内。", "The requested range is not within the file."),
     "expected_sdp": (
         415,
-        "需要一份接收一路音频的 SDP（application/sdp）。",
-        "Expected an offer in SDP (application/sdp) that receives one audio track.",
+        "需要 SDP（application/sdp）。",
+        "Expected an offer in SDP (application/sdp).",
+    ),
+    "expected_fragment": (
+        415,
+        "需要 ICE 候选片段（application/trickle-ice-sdpfrag）。",
+        "Expected ICE candidates (application/trickle-ice-sdpfrag).",
     ),
     "invalid": (422, "请求的内容不符合要求。", "What was sent is not what is expected here."),
     "rules_refused": (
@@ -59,6 +70,12 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "规则包有错误，未予采用，原规则继续生效。",
         "The rule pack has errors and was refused; the rules in force stay.",
     ),
+    "no_ice_restart": (
+        422,
+        "不支持 ICE 重启，请重新开始监听。",
+        "ICE cannot be restarted: begin to listen anew.",
+    ),
+    "etag_required": (428, "需要带上会话的 ETag（If-Match）。", "Expected If-Match with the session's ETag."),
     "too_many_attempts": (429, "尝试次数过多，请一分钟后再试。", "Too many attempts; try again in a minute."),
     "too_many_listeners": (429, "监听的人过多。", "Too many people listen."),
     "too_many_events": (

@@ -20,7 +20,7 @@ from typing import Literal
 
 import structlog
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
-from aiortc.sdp import SessionDescription, candidate_from_sdp
+from aiortc.sdp import SessionDescription
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -29,8 +29,9 @@ from app.ingest import webrtc
 from app.ingest.connection import authorise
 from app.ingest.peer import Closed, Opened, call_info
 from app.ingest.sdpfrag import MOST_BYTES as MOST_FRAGMENT
-from app.ingest.sdpfrag import fragment, is_name, trickling
+from app.ingest.sdpfrag import trickling
 from app.ingest.session import Lines, presented
+from app.ingest.trickle import FRAGMENT, Trickle, TrickleRefused
 from app.ingest.webrtc import VoiceLeg
 from streams.events import SAMPLE_RATE
 from streams.runner import CallRefused
@@ -42,11 +43,9 @@ CONNECT_S = 15.0
 """A session has so long to connect."""
 ANSWER_S = 10.0
 """For gathering our own candidates, all of which are in the answer."""
-MOST_CANDIDATES = 50
-"""That a session may bring later."""
 
 Kind = Literal["agent", "customer", "screen"]
-SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
+SDP = "application/sdp"
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, PATCH, DELETE, OPTIONS",
@@ -67,18 +66,16 @@ class Refused(Exception):
 class Session:
     """One peer connection, and what it brings."""
 
-    def __init__(self, lines: Lines, connection: RTCPeerConnection, call_id: str, kind: Kind) -> None:
-        self.id, self.etag = secrets.token_urlsafe(18), f'"{secrets.token_urlsafe(9)}"'
-        self.connection, self.call_id = connection, call_id
+    def __init__(self, lines: Lines, offer: SessionDescription, call_id: str, kind: Kind) -> None:
+        self.id = secrets.token_urlsafe(18)
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.trickle = Trickle(self.connection, offer)
+        self.call_id = call_id
         self._lines = lines
         self.leg: VoiceLeg | None = None
         """``None`` for a screen."""
         if kind != "screen":
             self.leg = VoiceLeg(call_id, kind, lines.assembly.runner.clock, self.end)
-        self.ufrag: str | None = None
-        """Of the peer's ICE session."""
-        self.candidates = 0
-        """That have come later."""
         self._over: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
 
     async def answer(self, offer: str) -> str:
@@ -158,8 +155,7 @@ class Sessions:
             call = call_info(call_id, "whip", metadata)
         except IngestError as error:
             raise Refused(400, str(error)) from None
-        session = Session(self._lines, RTCPeerConnection(RTCConfiguration(iceServers=[])), call_id, kind)
-        session.ufrag = described.media[0].ice.usernameFragment
+        session = Session(self._lines, described, call_id, kind)
         self._beginning += 1
         try:
             answer = await self._answered(session, offer)
@@ -249,7 +245,7 @@ def route(lines: Lines) -> APIRouter:
             session, answer = await sessions.begin(call_id, kind, offer, metadata)  # type: ignore[arg-type]
         except Refused as error:
             return refusal(error)
-        headers = {"Location": f"/ingest/whip/sessions/{session.id}", "ETag": session.etag, **CORS}
+        headers = {"Location": f"/ingest/whip/sessions/{session.id}", "ETag": session.trickle.etag, **CORS}
         return Response(answer, 201, headers, SDP)
 
     @router.patch("/ingest/whip/sessions/{session_id}")
@@ -258,14 +254,9 @@ def route(lines: Lines) -> APIRouter:
             allowed(request, lines)
             session = sessions[session_id]
             text = await body(request, FRAGMENT, MOST_FRAGMENT)
-            match = request.headers.get("if-match")
-            if match is None:
-                raise Refused(428, "expected If-Match with the session's ETag")
-            if match == "*":
-                raise Refused(422, "ICE cannot be restarted: begin another session, the call goes on")
-            if match != session.etag:
-                raise Refused(412, "the ETag is not that of this session")
-            await candidates(session, text)
+            await session.trickle.take(request.headers.get("if-match"), text)
+        except TrickleRefused as error:
+            return refusal(Refused(error.status, str(error)))
         except Refused as error:
             return refusal(error)
         return Response(status_code=204, headers=CORS)
@@ -315,25 +306,6 @@ async def body(request: Request, kind: str, most: int) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise Refused(400, "expected UTF-8") from None
-
-
-async def candidates(session: Session, text: str) -> None:
-    try:
-        read = fragment(text)
-    except IngestError as error:
-        raise Refused(400, str(error)) from None
-    if read.ufrag is not None and session.ufrag is not None and read.ufrag != session.ufrag:
-        raise Refused(422, "ICE cannot be restarted: begin another session, the call goes on")
-    session.candidates += len(read.candidates)
-    if session.candidates > MOST_CANDIDATES:
-        raise Refused(400, f"expected at most {MOST_CANDIDATES} candidates")
-    for line, mid in read.candidates:
-        if is_name(line):
-            continue
-        candidate = candidate_from_sdp(line)
-        candidate.sdpMid, candidate.sdpMLineIndex = mid, 0
-        with contextlib.suppress(Exception):  # one that is of no use, such as TCP
-            await session.connection.addIceCandidate(candidate)
 
 
 def refusal(error: Refused) -> Response:

@@ -14,6 +14,7 @@ import pytest_asyncio
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from app.api import listen
+from app.ingest.trickle import FRAGMENT
 from app.phones import twilio
 from app.phones.call import PhoneCall
 from tests.app.ingest.served import TOKEN, served
@@ -30,11 +31,13 @@ async def server(tmp_path):
         yield running
 
 
-async def asked(server, method, path, body=None, cookie=None, kind="application/sdp"):
+async def asked(server, method, path, body=None, cookie=None, kind="application/sdp", match=None):
     def ask():
         headers = {"Content-Type": kind, "Origin": server.address}
         if cookie is not None:
             headers["Cookie"] = cookie
+        if match is not None:
+            headers["If-Match"] = match
         request = urllib.request.Request(server.address + path, data=body, method=method, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
@@ -94,17 +97,102 @@ async def call(server, short_call):
     await asyncio.gather(playing, return_exceptions=True)
 
 
-async def test_a_supervisor_hears_the_call_and_it_is_written_down(server, call):
+async def listening(server, cookie, browser, query=""):
+    """Status, headers and text of the answer."""
+    return await asked(server, "POST", f"/api/calls/c/listen{query}", await browser.offer(), cookie)
+
+
+@pytest.mark.parametrize("query", ["", "?channel=agent"])
+async def test_a_supervisor_hears_the_call_and_it_is_written_down(server, call, query):
     cookie, browser = await logged_in(server, "anna"), Browser()
-    status, headers, sdp = await asked(server, "POST", "/api/calls/c/listen", await browser.offer(), cookie)
+    status, headers, sdp = await listening(server, cookie, browser, query)
     assert status == 201, sdp
+    assert headers["Content-Type"].startswith(listen.SDP)
     await browser.answered(sdp)
     async with asyncio.timeout(10):
         await browser.heard.wait()
     entries = [(one.username, one.action) for one in server.service.store.audit.about("c")]
     assert ("anna", "call.listened") in entries
     assert (await asked(server, "DELETE", headers["Location"], cookie=cookie))[0] == 200
+    await over(server)
+    assert (await asked(server, "DELETE", headers["Location"], cookie=cookie))[0] == 404
     await browser.connection.close()
+
+
+async def over(server):
+    """Nobody listens any more."""
+    async with asyncio.timeout(10):
+        await asyncio.gather(*server.service.rooms._running)
+    assert server.service.rooms.sessions == {}
+    assert server.service.rooms.listening._ears == {}
+
+
+async def test_whoever_listens_is_let_go_when_the_call_is_over(server, call):
+    cookie, browser = await logged_in(server, "anna"), Browser()
+    _, _, sdp = await listening(server, cookie, browser)
+    await browser.answered(sdp)
+    async with asyncio.timeout(10):
+        await browser.heard.wait()
+    await server.service.lines.assembly.hang_up("c")
+    await over(server)
+    assert (await listening(server, cookie, Browser()))[0] == 409
+    await browser.connection.close()
+
+
+async def test_whoever_logs_out_hears_no_more(server, call, monkeypatch):
+    monkeypatch.setattr(listen, "CONNECT_S", 3.0)
+    monkeypatch.setattr(listen, "CHECK_S", 0.05)
+    cookie, browser = await logged_in(server, "anna"), Browser()
+    _, _, sdp = await listening(server, cookie, browser)
+    await browser.answered(sdp)
+    async with asyncio.timeout(10):
+        await browser.heard.wait()
+    assert (await asked(server, "DELETE", "/api/session", cookie=cookie))[0] in (200, 204)
+    await over(server)
+    await browser.connection.close()
+
+
+async def test_a_listener_that_does_not_connect_is_let_go(server, call, monkeypatch):
+    monkeypatch.setattr(listen, "CONNECT_S", 0.05)
+    cookie, browser = await logged_in(server, "anna"), Browser()
+    assert (await listening(server, cookie, browser))[0] == 201
+    await over(server)
+    await browser.connection.close()
+
+
+async def test_a_call_that_another_gateway_hears_is_said_to_be_there(server, call):
+    server.service.rooms.listening._running.discard("c")
+    status, _, text = await listening(server, await logged_in(server, "anna"), Browser())
+    assert status == 409
+    assert json.loads(text)["error"]["code"] == "heard_elsewhere"
+
+
+async def test_candidates_may_come_later_from_who_listens_and_from_nobody_else(server, call):
+    server.service.store.users.ensure("carl", PASSWORD, "carl", "supervisor")
+    anna, carl = await logged_in(server, "anna"), await logged_in(server, "carl")
+    browser = Browser()
+    _, headers, _ = await listening(server, anna, browser)
+    path, tag = headers["Location"], headers["ETag"]
+    late = b"a=mid:0\r\na=candidate:1 1 udp 2113937151 127.0.0.1 50000 typ host\r\n"
+    for cookie, match, kind, body, status in (
+        (anna, tag, FRAGMENT, late, 204),
+        (anna, None, FRAGMENT, late, 428),
+        (anna, '"another"', FRAGMENT, late, 412),
+        (anna, "*", FRAGMENT, late, 422),
+        (anna, tag, listen.SDP, late, 415),
+        (anna, tag, FRAGMENT, b"nonsense", 400),
+        (carl, tag, FRAGMENT, late, 404),
+        (None, tag, FRAGMENT, late, 401),
+    ):
+        told, _, text = await asked(server, "PATCH", path, body, cookie, kind, match)
+        assert told == status, text
+    assert (await asked(server, "DELETE", path, cookie=carl))[0] == 404
+    await browser.connection.close()
+
+
+async def test_what_may_be_sent_is_told(server):
+    status, headers, _ = await asked(server, "OPTIONS", "/api/calls/c/listen")
+    assert (status, headers["Accept-Post"], headers["Accept-Patch"]) == (204, listen.SDP, FRAGMENT)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +222,11 @@ async def test_nobody_listens_more_than_a_few_times_at_once(server, call, monkey
     assert status == 429, text
 
 
-async def test_an_offer_that_does_not_receive_is_refused(server, call):
+@pytest.mark.parametrize(
+    ("offer", "status"), [(b"v=0\r\n", 406), (b"v=0\r\n" + b"m=audio\r\n", 400), (b"v" * 70_000, 413)]
+)
+async def test_an_offer_that_does_not_receive_is_refused(server, call, offer, status):
     cookie = await logged_in(server, "anna")
-    status, _, text = await asked(server, "POST", "/api/calls/c/listen", b"v=0\r\n", cookie)
-    assert status == 415, text
+    told, _, text = await asked(server, "POST", "/api/calls/c/listen", offer, cookie)
+    assert told == status, text
+    await over(server)
