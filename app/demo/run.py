@@ -23,7 +23,7 @@ import websockets
 from app.demo import truth
 from app.errors import DutingError
 from app.phones import twilio
-from app.phones.call import PhoneCall, Played
+from app.phones.call import PhoneBusy, PhoneCall, Played
 from app.phones.kinds import Play
 from streams.events import Alert, Published
 
@@ -275,10 +275,12 @@ async def play_all(
 
 
 async def _patiently(call: Callable[[], Awaitable[Played]]) -> Played:
-    """Place a call; when the server has no room for it (close code 1013), again after a few seconds."""
+    """Place a call; when the server has no room for it, again after a few seconds."""
     for _ in range(20):
         try:
             return await call()
+        except PhoneBusy:
+            pass
         except websockets.ConnectionClosedError as closed:
             if closed.rcvd is None or closed.rcvd.code != 1013:
                 raise DemoFailed(f"the server ended the call: {closed}") from None

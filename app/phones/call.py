@@ -23,6 +23,12 @@ class PhoneFailed(DutingError):
     """The server cannot be reached, refused the call, or ended it."""
 
 
+class PhoneBusy(PhoneFailed):
+    """The server has no room for the call just now."""
+
+    retryable = True
+
+
 @dataclass(frozen=True)
 class PhoneCall:
     call_id: str

@@ -15,7 +15,7 @@ import av
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from app.phones.call import Clock, Pace, PhoneCall, PhoneFailed, Played, sides
+from app.phones.call import Clock, Pace, PhoneBusy, PhoneCall, PhoneFailed, Played, sides
 from streams.audio import Samples
 from streams.events import Channel
 
@@ -139,7 +139,8 @@ def asked(method: str, url: str, token: str, body: bytes) -> tuple[str, str]:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as reply:  # noqa: S310
             return reply.headers.get("Location", ""), reply.read().decode()
     except urllib.error.HTTPError as error:
-        raise PhoneFailed(f"the server refused: HTTP {error.code}, {error.read().decode()[:200]}") from None
+        failed = PhoneBusy if error.code == 503 else PhoneFailed
+        raise failed(f"the server refused: HTTP {error.code}, {error.read().decode()[:200]}") from None
 
 
 async def play(address: str, call: PhoneCall, clock: Clock, network: Network = Network()) -> Played:

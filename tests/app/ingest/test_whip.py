@@ -17,7 +17,7 @@ from app.ingest import whip as ingest
 from app.ingest.session import Lines
 from app.ingest.whip import FRAGMENT, SDP
 from app.phones import whip
-from app.phones.call import PhoneCall
+from app.phones.call import PhoneBusy, PhoneCall
 from tests.app.ingest.served import TOKEN, served
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -274,6 +274,12 @@ async def test_where_there_are_too_many_another_is_refused(server, monkeypatch):
     assert (await begun(server))[0] == 201
     status, headers, _ = await begun(server, kind="customer")
     assert (status, headers["Retry-After"]) == (503, "5")
+
+
+async def test_a_telephone_that_finds_no_room_may_call_again(server, short_call, monkeypatch):
+    monkeypatch.setattr(Lines, "most_connections", 0)
+    with pytest.raises(PhoneBusy, match="no room"):
+        await whip.play(server.address, PhoneCall("c", short_call, TOKEN), asyncio.get_running_loop().time)
 
 
 async def test_packets_that_are_lost_and_late_leave_the_call_where_it_was(server, short_call):
