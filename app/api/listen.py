@@ -30,7 +30,7 @@ from app.api.people import OVERSEERS, Overseer, record_reading, token_of
 from app.api.problems import Problem
 from app.ears import Ears, Listening
 from app.ingest.sdpfrag import trickling
-from app.ingest.trickle import FRAGMENT, Trickle, TrickleRefused
+from app.ingest.trickle import FRAGMENT, MOST_CANDIDATES, Trickle, TrickleRefused
 from app.store import Store
 from streams.events import SAMPLE_RATE
 
@@ -232,6 +232,8 @@ def _described(offer: str) -> SessionDescription:
     kinds = [one.kind for one in described.media]
     if kinds != ["audio"] or described.media[0].direction not in ("recvonly", "sendrecv"):
         raise Problem("offer_not_acceptable")
+    if len(described.media[0].ice_candidates) > MOST_CANDIDATES:
+        raise Problem("bad_request")
     return described
 
 

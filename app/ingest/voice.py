@@ -124,7 +124,14 @@ class Voice:
         self._next += len(samples)
 
     def _tail(self) -> Samples:
-        return np.concatenate([self._history, *self._run[-HISTORY:]])[-HISTORY:]
+        """The newest ``HISTORY`` that was heard without a gap, or less."""
+        pieces, count = [], 0
+        for piece in reversed(self._run):
+            pieces.append(piece)
+            count += len(piece)
+            if count >= HISTORY:
+                break
+        return np.concatenate([self._history, *reversed(pieces)])[-HISTORY:]
 
     def _hand_on(self) -> None:
         """Bring what was heard without a hole to the channel, in one piece: cheaper than packet by packet."""

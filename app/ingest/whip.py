@@ -31,7 +31,7 @@ from app.ingest.peer import Closed, Opened, call_info
 from app.ingest.sdpfrag import MOST_BYTES as MOST_FRAGMENT
 from app.ingest.sdpfrag import trickling
 from app.ingest.session import Lines, presented
-from app.ingest.trickle import FRAGMENT, Trickle, TrickleRefused
+from app.ingest.trickle import FRAGMENT, MOST_CANDIDATES, Trickle, TrickleRefused
 from app.ingest.webrtc import VoiceLeg
 from streams.events import SAMPLE_RATE
 from streams.runner import CallRefused
@@ -224,8 +224,12 @@ def checked(offer: str, kind: Kind) -> SessionDescription:
             406,
             f"expected an offer of one {wanted} track for {kind}, got {', '.join(kinds[:5]) or 'nothing'}",
         )
-    if described.media[0].direction not in ("sendonly", "sendrecv"):
-        raise Refused(406, f"expected a track that is sent, got {described.media[0].direction}")
+    [media] = described.media
+    if media.direction not in ("sendonly", "sendrecv"):
+        raise Refused(406, f"expected a track that is sent, got {media.direction}")
+    if len(media.ice_candidates) > MOST_CANDIDATES:
+        # Every one of them is sent to: nobody has so many.
+        raise Refused(400, f"expected at most {MOST_CANDIDATES} candidates, got {len(media.ice_candidates)}")
     return described
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import urllib.error
 import urllib.request
@@ -12,6 +13,8 @@ import pytest_asyncio
 from aioice import ice
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.ingest import whip as ingest
 from app.ingest.session import Lines
@@ -116,6 +119,46 @@ async def test_what_cannot_be_is_answered_as_the_standard_says(server, change, s
     if status == 401:
         assert answer["WWW-Authenticate"] == "Bearer"
     assert "c" not in server.service.lines.assembly
+
+
+async def test_an_offer_that_names_very_many_addresses_is_refused(server):
+    lines = b"".join(
+        b"a=candidate:1 1 udp 2113937151 192.0.2.1 %d typ host\r\n" % port for port in range(2_000, 2_060)
+    )
+    body = await offer("audio") + lines
+    status, _, text = await asked(
+        "POST", f"{server.address}/ingest/whip/c/agent", body, Content_Type=SDP, **BEARER
+    )
+    assert (status, "candidates" in text) == (400, True)
+
+
+@given(
+    st.text(max_size=200).map("v=0\r\n".__add__)
+    | st.lists(
+        st.sampled_from(
+            [
+                "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+                "m=video 9 UDP/TLS/RTP/SAVPF 96",
+                "m=",
+                "a=sendonly",
+                "a=rtpmap:111 opus/48000/2",
+                "a=mid:0",
+                "a=candidate:",
+                "a=fingerprint:sha-256 00",
+                "a=setup:actpass",
+                "a=ssrc:1",
+                "a=fmtp:",
+                "a=group:BUNDLE 0",
+            ]
+        ),
+        max_size=12,
+    ).map(lambda lines: "\r\n".join(["v=0", *lines, ""])),
+    st.sampled_from(["agent", "screen"]),
+)
+def test_whatever_is_offered_it_is_read_or_refused(text, kind):
+    with contextlib.suppress(ingest.Refused):
+        [media] = ingest.checked(text, kind).media
+        assert media.kind == ("video" if kind == "screen" else "audio")
 
 
 async def test_candidates_may_come_later_for_the_session_that_they_belong_to(server):
