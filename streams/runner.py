@@ -284,13 +284,18 @@ class Runner(Generic[C]):
         """Take what has come for all calls, or for one, and hear it; runs every ``LISTEN_S``."""
         only = self._calls.get(call_id) if call_id is not None else None
         calls = list(self._calls.values()) if call_id is None else [only] if only else []
-        heard = []
+        heard: list[C] = []
         for call in calls:
-            if call.source is not None and (items := call.source.take()):
-                self._take(call, items, call.source.arrived_s)
-                heard.append(call)
+            if call.source is not None:
+                self._guarded(call, partial(self._draw, call, call.source, heard))
         if heard:
             self._hear(heard)
+
+    def _draw(self, call: C, source: Source, heard: list[C]) -> None:
+        """Take what has come for a call; one that has something joins ``heard``."""
+        if items := source.take():
+            self._take(call, items, source.arrived_s)
+            heard.append(call)
 
     def _take(self, call: C, items: Sequence[AudioFrame | Gap | Trouble], arrived_s: float) -> None:
         for item in items:
@@ -316,7 +321,7 @@ class Runner(Generic[C]):
             self._guarded(call, partial(self._reach, call, call.heard.watermark_ms))
 
     def _guarded(self, call: C, work: Callable[[], None]) -> None:
-        """A detector that fails in one call must not cost the others their round."""
+        """A source or a detector that fails in one call must not cost the others their round."""
         try:
             work()
         except Exception as error:

@@ -11,16 +11,13 @@ from pathlib import Path
 import pytest
 
 from app.api.static import FOLDER
-from app.demo import run
 from app.phones.call import PhoneCall
 from app.phones.twilio import play
-from app.store import Store
+from tests.running import PERSON, TOKEN, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
-PERSON = run.Account("supervisor", "correct-horse-battery", "主管", "supervisor")
-TOKEN = "token-for-tests"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -36,21 +33,7 @@ FLAGS = [
 def server(model_folder, tmp_path_factory):
     if not (FOLDER / "index.html").exists():
         pytest.skip("the dashboard is not built: run `make dashboard`")
-    folder = tmp_path_factory.mktemp("browser")
-    store = Store.open(f"sqlite:///{folder / 'duting.db'}")
-    store.users.ensure(PERSON.username, PERSON.password, PERSON.name, PERSON.role)
-    store.close()
-    environment = {
-        "DUTING_DATA_DIR": str(folder),
-        "DUTING_MODELS_DIR": str(model_folder.parent),
-        "DUTING_INGEST_TOKEN": TOKEN,
-        "DUTING_PORT": "0",
-        "DUTING_DATABASE_URL": "",
-        "DUTING_REDIS_URL": "",
-        "DUTING_KAFKA_URL": "",
-    }
-    with run.Server(environment, folder / "server.log") as started:
-        started.wait()
+    with running(model_folder.parent, tmp_path_factory.mktemp("browser")) as started:
         yield started
 
 
@@ -74,13 +57,18 @@ def page(browser, server):
     page = context.new_page()
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
+    log_in(page, server)
+    yield page
+    context.close()
+
+
+def log_in(page, server):
+    """On the floor as ``PERSON``."""
     page.goto(server.address)
     page.get_by_test_id("login-username").fill(PERSON.username)
     page.get_by_test_id("login-password").fill(PERSON.password)
     page.get_by_test_id("login-submit").click()
     page.get_by_test_id("connection-state").wait_for()
-    yield page
-    context.close()
 
 
 class Telephone(threading.Thread):

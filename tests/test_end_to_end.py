@@ -20,26 +20,15 @@ from app.phones.call import PhoneCall
 from app.phones.twilio import play
 from app.store import Store
 from streams import events
+from tests.running import PERSON, TOKEN
+from tests.running import environment as settings_of
 
 pytestmark = pytest.mark.model
-
-PERSON = run.Account("supervisor", "correct-horse-battery", "主管", "supervisor")
-TOKEN = "token-for-tests"
 
 
 @pytest.fixture(scope="module")
 def environment(model_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("duting")
-    store = Store.open(f"sqlite:///{folder / 'duting.db'}")
-    store.users.ensure(PERSON.username, PERSON.password, PERSON.name, PERSON.role)
-    store.close()
-    return {
-        "DUTING_DATA_DIR": str(folder),
-        "DUTING_MODELS_DIR": str(model_folder.parent),
-        "DUTING_INGEST_TOKEN": TOKEN,
-        "DUTING_PORT": "0",
-        "DUTING_DATABASE_URL": "",
-    }
+    return settings_of(model_folder.parent, tmp_path_factory.mktemp("duting"))
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,13 @@ import websockets
 
 from app.demo import run
 from app.phones.call import Pace, sides
-from app.store import Store
 from detectors.rules import DEFAULT_PACK
 from streams.audio import encode_mulaw
+from tests.running import PERSON, TOKEN, running
 from tests.streams.misread import conversation, encode_alaw
 
 pytestmark = pytest.mark.model
 
-PERSON = run.Account("supervisor", "correct-horse-battery", "主管", "supervisor")
-TOKEN = "token-for-tests"
 RATE, CHUNK = 8_000, 160
 
 
@@ -44,19 +42,7 @@ def server(model_folder, tmp_path_factory):
     (folder / "rules").mkdir()
     shutil.copy(DEFAULT_PACK, folder / "rules")
     (folder / "rules" / "house.yaml").write_text(RULES)
-    store = Store.open(f"sqlite:///{folder / 'duting.db'}")
-    store.users.ensure(PERSON.username, PERSON.password, PERSON.name, PERSON.role)
-    store.close()
-    settings = {
-        "DUTING_DATA_DIR": str(folder),
-        "DUTING_MODELS_DIR": str(model_folder.parent),
-        "DUTING_INGEST_TOKEN": TOKEN,
-        "DUTING_PORT": "0",
-        "DUTING_RULES": str(folder / "rules"),
-        "DUTING_DATABASE_URL": "",
-    }
-    with run.Server(settings, folder / "server.log") as started:
-        started.wait()
+    with running(model_folder.parent, folder, DUTING_RULES=str(folder / "rules")) as started:
         yield started
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from app.api.static import FOLDER
 from app.phones.call import sides
-from tests.test_browser import ARTIFACTS, FLAGS, PERSON, TOKEN, server  # noqa: F401 - a fixture
+from tests.running import TOKEN
+from tests.test_browser import ARTIFACTS, FLAGS, log_in, server  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 
@@ -101,11 +102,7 @@ def softphone(server, tmp_path):  # noqa: F811
 def supervisor(browser, server):  # noqa: F811
     context = browser.new_context(viewport={"width": 1366, "height": 768}, locale="zh-CN")
     page = context.new_page()
-    page.goto(server.address)
-    page.get_by_test_id("login-username").fill(PERSON.username)
-    page.get_by_test_id("login-password").fill(PERSON.password)
-    page.get_by_test_id("login-submit").click()
-    page.get_by_test_id("connection-state").wait_for()
+    log_in(page, server)
     yield page
     context.close()
 

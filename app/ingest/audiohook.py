@@ -20,6 +20,7 @@ position stands still then, and the call goes on by the clock.
 
 from __future__ import annotations
 
+import html
 import re
 import uuid
 from collections.abc import Sequence
@@ -132,7 +133,7 @@ class AudioHookStream(Parser):
         match message.type:
             case "open":
                 return self._open(message)
-            case _ if self._media is None and not self._id:
+            case _ if not self._id:
                 raise IngestError(f"expected 'open' first, got {message.type[:40]!r}")
             case "ping":
                 return (self._reply("pong", {}),)
@@ -285,18 +286,24 @@ class AudioHookStream(Parser):
     # ── out ───────────────────────────────────────────────────────────────────────────────────────
 
     def hint(self, hint: Hint) -> str | None:
-        """What the agent may say next, as a suggestion of the Agent Assist."""
+        """What the agent may say next, as a suggestion of the Agent Assist: a question and its answer.
+
+        The entity is that of Genesys's reference implementation: ids are UUIDs, the answer is HTML, and
+        a confidence has to be given; a rule has none, so it is 1.
+        """
         if not self._id or self._ended:
             return None
         text = hint.text.get("zh") or next(iter(hint.text.values()), "")
+        known_as = str(uuid.uuid5(uuid.NAMESPACE_OID, hint.id))
         suggestion = {
-            "type": "knowledge",
-            "id": str(uuid.uuid5(uuid.NAMESPACE_OID, hint.id)),
-            "title": hint.rule_id,
-            "content": text,
+            "type": "faq",
+            "id": known_as,
+            "confidence": 1.0,
             "position": f"PT{hint.media_ms / 1000:.3f}S",
+            "question": hint.rule_id,
+            "answer": html.escape(text),
         }
-        entity = {"type": "agentassist", "data": {"id": hint.id, "suggestions": [suggestion]}}
+        entity = {"type": "agentassist", "data": {"id": known_as, "suggestions": [suggestion]}}
         return self._reply("event", {"entities": [entity]}).data  # type: ignore[return-value]
 
     def refusal(self, message: str, code: int) -> str | None:

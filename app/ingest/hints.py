@@ -50,12 +50,13 @@ class Hints:
     async def _run(self) -> None:
         while True:
             try:
-                async for envelope in self._outlet.subscribe(None):
-                    published = envelope.published
-                    if published is None or not isinstance(published.hint, Hint):
-                        continue
-                    for take in list(self._takers.get(published.call_id or "", ())):
-                        take(published.hint)
+                with self._outlet.subscribe(None) as subscription:
+                    async for envelope in subscription:
+                        published = envelope.published
+                        if published is None or not isinstance(published.hint, Hint):
+                            continue
+                        for take in list(self._takers.get(published.call_id or "", ())):
+                            take(published.hint)
                 return  # the outlet has stopped
             except Exception as error:
                 log.error("hints.failed", error=type(error).__name__)

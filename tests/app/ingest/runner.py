@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from streams.runner import CallRefused
 
 
@@ -12,6 +14,8 @@ class Runner:
         self.now = 100.0
         self.shares_calls = shares_calls
         self.sources, self.refuse = {}, None
+        self.begun = threading.Event()
+        """A call has been opened: for a test on another thread."""
         self.opened, self.updated, self.closed, self.signalled = [], [], [], []
         self.heard = []
 
@@ -28,6 +32,7 @@ class Runner:
             raise CallRefused("in progress already", retryable=False)
         self.opened.append(call)
         self.sources[call.call_id] = source
+        self.begun.set()
 
     def update(self, call):
         self.updated.append(call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -136,13 +137,16 @@ def test_a_pause_is_a_hold_and_an_update_changes_the_metadata():
 
 def test_a_hint_goes_back_as_an_entity_of_the_agent_assist():
     client = Client()
-    hint = Hint(id="h1", call_id="c1", rule_id="script.greeting", text={"zh": "请问候"}, media_ms=1_500)
+    hint = Hint(id="h1", call_id="c1", rule_id="script.greeting", text={"zh": "请<先>问候"}, media_ms=1_500)
     assert client.stream.hint(hint) is None  # nobody is there to be told
     client.open()
     event = json.loads(client.stream.hint(hint))
     [entity] = event["parameters"]["entities"]
     assert (event["type"], event["seq"], entity["type"]) == ("event", 2, "agentassist")
-    assert entity["data"]["suggestions"][0]["content"] == "请问候"
+    [suggestion] = entity["data"]["suggestions"]
+    assert (suggestion["type"], suggestion["answer"]) == ("faq", "请&lt;先&gt;问候")
+    assert suggestion["confidence"] == 1.0
+    assert str(UUID(suggestion["id"])) == suggestion["id"]
 
 
 @pytest.mark.parametrize(
@@ -240,9 +244,10 @@ def test_however_the_audio_is_cut_the_samples_are_the_same(cuts, takes):
     other.open()
     if whole:
         other.stream.binary(whole)
+    at_once = other.stream.finish()
     for channel in ("customer", "agent"):
         one = b"".join(i.pcm for i in items if i.channel == channel)
-        assert one == b"".join(i.pcm for i in other.stream.finish() if i.channel == channel) or one
+        assert one == b"".join(i.pcm for i in at_once if i.channel == channel)
 
 
 values = st.recursive(

@@ -98,8 +98,7 @@ def test_where_all_have_begun_a_call_another_is_not_accepted(phone, runner, monk
     monkeypatch.setattr(Lines, "most_connections", 1)
     with phone() as socket:
         socket.send_text(start(token=TOKEN))
-        while not runner.opened:
-            pass
+        assert runner.begun.wait(10)
         with pytest.raises(WebSocketDisconnect) as refused, phone():
             pass
         assert refused.value.code == 1013

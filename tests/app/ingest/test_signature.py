@@ -61,6 +61,27 @@ def test_any_other_is_refused_and_it_is_known_why(given, why):
     assert re.search(why, refused(*given))
 
 
+def test_the_worked_example_of_genesys_is_good():
+    """https://developer.genesys.cloud/devapps/audiohook/security"""
+    key = "SGVsbG8sIEkgYW0gdGhlIEFQSSBrZXkh"
+    values = {
+        "@request-target": "/api/v1/voicebiometrics/ws",
+        "@authority": "audiohook.example.com",
+        "audiohook-organization-id": "d7934305-0972-4844-938e-9060eef73d05",
+        "audiohook-session-id": "30b0e395-84d3-4570-ac13-9a62d8f514c0",
+        "audiohook-correlation-id": "e160e428-53e2-487c-977d-96989bf5c99d",
+        "x-api-key": key,
+    }
+    names = " ".join(f'"{name}"' for name in SIGNED)
+    given = (
+        f'sig1=({names});keyid="{key}";nonce="VGhpc0lzQVVuaXF1ZU5vbmNl";alg="hmac-sha256"'
+        ";created=1641013200;expires=3282026430"
+    )
+    signature = "sig1=:NZBwyBHRRyRoeLqy1IzOa9VYBuI8TgMFt2GRDkDuJh4=:"
+    secret = decoded("TXlTdXBlclNlY3JldEtleVRlbGxOby0xITJAMyM0JDU=")
+    assert refusal(values, given, signature, secret, 1_641_013_205, Nonces()) is None
+
+
 @pytest.mark.parametrize("name", SIGNED)
 def test_nothing_that_is_signed_can_be_changed(name):
     changed = {**VALUES, name: "changed"}
