@@ -38,7 +38,7 @@ from app.ingest.session import Lines
 from app.listener import listening_socket
 from app.live import Live, LocalLive
 from app.outlet import LocalOutlet, Outlet, close_interrupted
-from app.recorder import Recorders
+from app.recording import RecordingProcess
 from app.redis_live import RedisLive
 from app.redis_outlet import RedisOutlet
 from app.rulebook import RuleBook
@@ -67,7 +67,7 @@ class Service:
     store: Store
     outlet: Outlet
     runner: LocalRunner | GatewayRunner
-    audio: Recorders | None
+    audio: RecordingProcess | None
     rules: RuleBook
     live: Live
     lines: Lines
@@ -111,6 +111,8 @@ class Service:
             await self.gateway.start(self.runner)
         elif isinstance(self.outlet, RedisOutlet):
             await close_interrupted(self.store, self.outlet)
+        if self.audio is not None:
+            await self.audio.open()
         await self.runner.start()
         await self.lines.assembly.start()
         if self.lines.hints is not None:
@@ -166,7 +168,11 @@ def build(
     store = Store.open(settings.database)
     outlet, live = shared(settings, store)
     silero.network()  # read now: what is wrong with it is said before a call begins
-    audio = Recorders(settings.recordings) if settings.keep_audio else None
+    audio = (
+        RecordingProcess(settings.recordings, settings.log_level, settings.log_json)
+        if settings.keep_audio
+        else None
+    )
     listening = Listening()
     sound = Sinks([audio, listening]) if audio is not None else listening
 

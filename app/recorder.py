@@ -53,8 +53,8 @@ SLACK = 2 * PER_MS
 milliseconds, and a click at every frame would be the price of believing it."""
 
 _log = structlog.get_logger("duting.recorder")
-_failed = Counter("duting_recordings_failed", "Calls whose recording could not be written")
-_dropped = Counter("duting_recording_dropped_ms", "Milliseconds of audio missing in recordings", ["reason"])
+FAILED = Counter("duting_recordings_failed", "Calls whose recording could not be written")
+DROPPED = Counter("duting_recording_dropped_ms", "Milliseconds of audio missing in recordings", ["reason"])
 
 
 # ── where the file lies ───────────────────────────────────────────────────────────────────────────
@@ -271,12 +271,12 @@ class _Recording:
         for frame in frames:
             start = self._mixer.start_of(frame)
             if start - max(self._mixer.position, self._mixer.end) > MAX_JUMP_MS * PER_MS:
-                _dropped.labels("jump").inc(frame.duration_ms)
+                DROPPED.labels("jump").inc(frame.duration_ms)
                 continue
             # Long before a frame nothing can come any more: so the mixer never holds more than the lag.
             self._write_until(start - LAG_MS * PER_MS)
             if late := self._mixer.put(frame):
-                _dropped.labels("late").inc(late)
+                DROPPED.labels("late").inc(late)
         self._write_until(self._mixer.ready)
         if close_at is not None:
             end = self._mixer.end
@@ -291,7 +291,7 @@ class _Recording:
 
     def _fail(self, error: Exception) -> None:
         self.failed = True
-        _failed.inc()
+        FAILED.inc()
         _log.error(
             "recording stopped: its file cannot be written; the call goes on without",
             call_id=self.call_id,
@@ -350,7 +350,7 @@ class Recorders:
             while recording.queued_ms > QUEUE_MS and len(recording.queue) > 1:
                 oldest = recording.queue.popleft()
                 recording.queued_ms -= oldest.duration_ms
-                _dropped.labels("overflow").inc(oldest.duration_ms)
+                DROPPED.labels("overflow").inc(oldest.duration_ms)
             full = recording.batch_is_full
         if full:
             self._schedule(recording)

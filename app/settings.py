@@ -159,3 +159,8 @@ def prepare_processor() -> None:
         os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
     if "GenuineIntel" in text:
         os.environ.setdefault("CT2_USE_EXPERIMENTAL_PACKED_GEMM", "1")
+
+
+def for_a_child() -> dict[str, str]:
+    """The environment of a process that needs none of the settings, and no secret of ours."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DUTING_")}

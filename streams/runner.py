@@ -67,7 +67,7 @@ class CallRefused(Exception):
 
 
 class FrameSink(Protocol):
-    """Keeps a call's audio; ``app.recorder.Recorders`` is one. None of these may block."""
+    """Keeps a call's audio; ``app.recording.RecordingProcess`` is one. None of these may block."""
 
     def start(self, call: CallInfo, wire_rate: int) -> None: ...
 
