@@ -140,8 +140,8 @@ class Runner(Generic[C]):
     """With very many calls rounds come less often, so that they never take more than half of the loop's
     time; but as often as this."""
     CALLS_AT_ONCE = 32
-    """A round hears so many calls in one go, 8 ms; between, what else waits for the loop has its turn. Hearing
-    still more together saves little."""
+    """A round hears so many calls in one go, 8 ms; between, what else waits for the loop has its turn.
+    Hearing still more together saves little."""
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
     LONGEST_PARTIAL_MS = 8_000
