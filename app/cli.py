@@ -97,6 +97,7 @@ def serve_with(
             log_config=None,
             access_log=False,
             http=doorkeeping(min(settings.max_connections, files - 200)),
+            loop="asyncio",
             ws=IngestSockets,
             # Of the parsers each has its own, smaller bound; mod_audio_fork sends two seconds at once.
             ws_max_size=256 * 1024,
