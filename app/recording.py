@@ -226,7 +226,9 @@ class RecordingProcess:
             *self._command, stdin=PIPE, stdout=PIPE, env=for_a_child(), start_new_session=True
         )
         if child.stdin is not None:
-            with contextlib.suppress(OSError, TypeError, ValueError):  # Linux has it; elsewhere 64 KiB do as well
+            with contextlib.suppress(
+                OSError, TypeError, ValueError
+            ):  # Linux has it; elsewhere 64 KiB do as well
                 fcntl.fcntl(child.stdin.get_extra_info("pipe"), _F_SETPIPE_SZ, _PIPE_BYTES)
         return child
 

@@ -64,6 +64,9 @@ class Watched:
     def speech_cost(self) -> float:
         return self._inner.speech_cost
 
+    def enter(self) -> None:
+        self._inner.enter()
+
     def prompt(self, text: str) -> Prompt:
         return self._inner.prompt(text)
 

@@ -121,7 +121,8 @@ class Doubler:
         if count <= 0:
             self._held = held
             return np.zeros(0, np.int16)
-        between = np.convolve(held.astype(np.float32), self._taps, "valid")
+        # The taps are the same from both ends: a correlation, then, is the convolution.
+        between = np.correlate(held.astype(np.float32), self._taps, "valid")
         np.rint(between, out=between)
         np.minimum(between, 32767, out=between)
         np.maximum(between, -32768, out=between)

@@ -60,7 +60,10 @@ class Endpointing:
     """A breath that is found this shortly before the utterance would end tells nothing in time."""
 
     def hangover_at(self, length_ms: int) -> int:
-        return next(silence for least, silence in reversed(self.hangover) if length_ms >= least)
+        for least, silence in reversed(self.hangover):
+            if length_ms >= least:
+                return silence
+        raise ValueError(f"expected a length of at least {self.hangover[0][0]} ms, got {length_ms}")
 
 
 class Listener:
@@ -92,6 +95,8 @@ class Listener:
         """Samples behind ``_position``, less than a window of them once they were judged."""
         self._waiting = 0
         """How many."""
+        self._windows: Samples | None = None
+        """The whole ones of them, once they were asked for."""
         self._early: list[Heard] = []
         """Heard while frames were offered."""
         # The windows held: the utterance in progress, pre-roll included, or what may become pre-roll. In
@@ -134,19 +139,19 @@ class Listener:
             self._add(np.zeros(min(jump, self.LONGEST_FILL_MS) * SAMPLE_RATE // 1000, np.int16))
             if jump > self.LONGEST_FILL_MS:
                 self._early = self.judged(self.vad.probabilities(self.windows()))
-                self._offered, self._waiting = [], 0
+                self._offered, self._waiting, self._windows = [], 0, None
                 self._forget(len(self._probability))
                 self._position = self._start = frame.media_ms * SAMPLE_RATE // 1000
         self._add(np.frombuffer(frame.pcm, "<i2", len(frame.pcm) // 2))
 
     def windows(self) -> Samples:
         """What has to be judged: int16, shape (n, WINDOW); n may be 0."""
-        if len(self._offered) > 1:
-            self._offered = [np.concatenate(self._offered)]
-        whole = self._waiting // WINDOW * WINDOW
-        if not whole:
-            return _NONE
-        return self._offered[0][:whole].reshape(-1, WINDOW)
+        if self._windows is None:
+            if len(self._offered) > 1:
+                self._offered = [np.concatenate(self._offered)]
+            whole = self._waiting // WINDOW * WINDOW
+            self._windows = self._offered[0][:whole].reshape(-1, WINDOW) if whole else _NONE
+        return self._windows
 
     def judged(self, probabilities: Probabilities) -> list[Heard]:
         """Take the probability of speech of each of ``windows()``; return what was heard."""
@@ -157,7 +162,7 @@ class Listener:
         if not len(windows):
             return out
         rest = self._offered[0][windows.size :].copy()
-        self._offered, self._waiting = [rest] if len(rest) else [], len(rest)
+        self._offered, self._waiting, self._windows = [rest] if len(rest) else [], len(rest), None
         self._pcm += windows.astype("<i2", copy=False).tobytes()
         first = len(self._probability)
         new: list[float] = probabilities.tolist()
@@ -185,6 +190,7 @@ class Listener:
         if len(samples):
             self._offered.append(samples)
             self._waiting += len(samples)
+            self._windows = None
 
     def _trim(self, upto: int) -> None:
         """Between utterances: forget windows that no pre-roll will want once ``upto`` were heard."""

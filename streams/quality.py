@@ -64,6 +64,10 @@ and something crackles."""
 _RIGHT: Final = 20
 """Such pieces after which a codec that was wrong is right."""
 
+_SELDOM: Final = 4
+"""After so many right pieces only every fourth block is looked at, until one is not right: a codec seldom
+changes while people speak, and looking takes a tenth of all hearing."""
+
 _BLARING: Final = 32768**2 * 10 ** (-20 / 10)
 """Mean square; random bytes have −5 dB as linear samples and −11 as G.711."""
 _ROUGH: Final = (1.6, 2.4)
@@ -220,26 +224,37 @@ class _Misread:
         self._blocks: deque[tuple[int, Reading | Literal["right"] | None]] = deque(maxlen=_KEPT)
         """Loud ones: when they began, and how they were read."""
         self.present = False
+        self._right = 0
+        """Pieces that sounded as speech should, since the last that did not."""
+        self._passed = 0
+        """Blocks since the last one that was looked at."""
 
     @property
     def suspected(self) -> bool:
         return self.present or any(reading not in ("right", None) for _, reading in self._blocks)
 
     def judge(self, block: Block, samples: Samples) -> list[Change]:
+        if self._right >= _RIGHT and not self.present and self._passed < _SELDOM - 1:
+            self._passed += 1
+            return []
+        self._passed = 0
         pieces = samples.reshape(_PIECES, -1)
         squares = pieces[:, ::8].astype(np.float32)
         loudest = int(np.einsum("ij,ij->i", squares, squares).argmax())
-        self._blocks.append((block.start_ms, mistaken(pieces[loudest])))
+        reading = mistaken(pieces[loudest])
+        if reading is not None:
+            self._right = self._right + 1 if reading == "right" else 0
+        self._blocks.append((block.start_ms, reading))
         if self.present:
             return self._over(block)
         found = Counter(reading for _, reading in self._blocks if reading is not None)
         right = found.pop("right", 0)
-        reading, count = max(found.items(), key=lambda one: one[1], default=("", 0))
+        wrong, count = max(found.items(), key=lambda one: one[1], default=("", 0))
         if count < max(_MISREAD, _MISREAD_SHARE * right):
             return []
         self.present = True
-        since = next(start for start, other in self._blocks if other == reading)
-        return [Change("noise", True, block.end_ms, since, reading)]
+        since = next(start for start, other in self._blocks if other == wrong)
+        return [Change("noise", True, block.end_ms, since, wrong)]
 
     def _over(self, block: Block) -> list[Change]:
         right = 0

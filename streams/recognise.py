@@ -28,7 +28,6 @@ from streams.transcribe import (
     Prompt,
     Request,
     Transcriber,
-    give_way,
     retry_window_for,
     window_for,
 )
@@ -90,7 +89,9 @@ class Recogniser:
         self._free = transcriber.workers
         self._retrying = 0
         """Workers that are busy with a retry."""
-        self._pool = ThreadPoolExecutor(transcriber.workers, thread_name_prefix="model", initializer=give_way)
+        self._pool = ThreadPoolExecutor(
+            transcriber.workers, thread_name_prefix="model", initializer=transcriber.enter
+        )
         self._running: set[asyncio.Task[None]] = set()
         self._parts: dict[tuple[str, str], Parts] = {}
         """By channel: what was read of the utterance in progress. Goes with its final, or with the call."""

@@ -112,6 +112,9 @@ class ScriptedTranscriber:
     log_probability: float = -0.2
     batches: list[tuple[int, int]] = field(default_factory=list)
 
+    def enter(self) -> None:
+        """It computes nothing."""
+
     def prompt(self, text: str) -> Prompt:
         return Prompt(text, tuple(range(len(text))))
 

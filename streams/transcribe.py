@@ -73,6 +73,10 @@ class Transcriber(Protocol):
         """Seconds of one worker per second of speech, as it is known before the first call."""
         ...
 
+    def enter(self) -> None:
+        """Called once by each thread that will read, before it does."""
+        ...
+
     def prompt(self, text: str) -> Prompt:
         """Prepare ``text``; cut to what the model has room for."""
         ...
@@ -108,7 +112,9 @@ def retry_window_for(frames: int) -> int:
 def give_way() -> None:
     """Lower the calling thread's priority: the model takes what hearing the calls leaves of the processor.
 
-    Audio that waits in a socket delays every call a little, and there is always another batch to compute.
+    Audio that waits in a socket delays every call a little, and there is always another batch to compute. Not
+    for threads whose model computes elsewhere: one that is put aside while it holds the interpreter holds up
+    all the others.
     """
     if sys.platform == "linux":
         # On Linux a priority belongs to a thread, whatever the name of the constant.
@@ -243,6 +249,10 @@ class WhisperTranscriber:
     @property
     def workers(self) -> int:
         return self._workers
+
+    def enter(self) -> None:
+        if self.device == "cpu":
+            give_way()
 
     def prompt(self, text: str) -> Prompt:
         """Longer text loses its last words, whole ones; shorter text has its own end in front of it.
