@@ -1,7 +1,8 @@
-"""``python -m benchmarks.capacity --calls N --seconds S --json OUT``: what all but the model carries.
+"""``python -m benchmarks.capacity --calls N --protocols P … --json OUT``: what all but the model carries.
 
 The real server (hearing, recording, rules, store, feed) with words from a script instead of the model's, N
-paced Twilio streams from one load process, alerts received on a real supervisor's socket, on one machine.
+paced calls from one load process over each protocol, alerts received on a real supervisor's socket, on one
+machine.
 
 ``p95_s`` is the work of the server alone. An alert cannot come before its utterance is cut, and that takes
 the silence that ends it (``streams.listen.Endpointing``): so it counts from the moment at which the last
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from benchmarks.measured import (
     summary,
 )
 from benchmarks.rig import Load, measure, server
+from benchmarks.wires import WIRES
 from streams.events import SAMPLE_RATE
 from streams.listen import Endpointing
 from streams.silero import WINDOW
@@ -70,30 +73,33 @@ def server_delays(measured: Measured, scored: truth.Score) -> list[Delay]:
     return sorted(out, key=lambda delay: delay.at_s)
 
 
-def run(calls: int, seconds: float, calls_dir: Path, keep_audio: bool) -> Measured:
+def run(calls: int, seconds: float, calls_dir: Path, keep_audio: bool, protocol: str) -> Measured:
     environment = {"DUTING_KEEP_AUDIO": "true" if keep_audio else "false", "DUTING_MAX_CALLS": str(2 * calls)}
+    if protocol == "audiosocket":
+        environment["DUTING_AUDIOSOCKET_PORT"] = "0"
     with server(environment, scripted=True) as rig:
-        return asyncio.run(measure(rig, Load(calls=calls, seconds=seconds), calls_dir))
+        return asyncio.run(measure(rig, Load(calls=calls, seconds=seconds, protocol=protocol), calls_dir))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--calls", type=int, nargs="+", default=[150], help="at once; several: one run each")
+    parser.add_argument("--protocols", nargs="+", choices=WIRES, default=["twilio"])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--calls-dir", type=Path, default=truth.CALLS)
     parser.add_argument("--no-audio", action="store_true", help="keep no recordings")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     console = Console()
-    few = run(FEW, given.seconds, given.calls_dir, not given.no_audio)
-    reference = outcome_of(few, few.score())
     rows: list[dict[str, Any]] = []
-    for calls in given.calls:
-        measured = run(calls, given.seconds, given.calls_dir, not given.no_audio)
+    for protocol, calls in product(given.protocols, given.calls):
+        few = run(FEW, given.seconds, given.calls_dir, not given.no_audio, protocol)
+        reference = outcome_of(few, few.score())
+        measured = run(calls, given.seconds, given.calls_dir, not given.no_audio, protocol)
         scored = measured.score()
         row = summary(measured, reference)
         row |= {f"phrase_{key}": row[key] for key in ("p50_s", "p95_s", "p99_s")}
-        row |= {"calls": calls, "protocol": "twilio", **percentiles(server_delays(measured, scored))}
+        row |= {"calls": calls, "protocol": protocol, **percentiles(server_delays(measured, scored))}
         rows.append(row)
         console.print(_table(rows))
         if given.json:
@@ -106,9 +112,8 @@ def main() -> None:
                 measured.report.begun_s,
                 given.json.with_suffix(".png"),
             )
-            last = {
-                key: rows[-1][key] for key in ("calls", "p95_s", "lost", "phrase_p95_s", "gap_ms", "valid")
-            }
+            told = ("protocol", "calls", "p95_s", "lost", "phrase_p95_s", "gap_ms", "valid")
+            last = {key: rows[-1][key] for key in told}
             given.json.write_text(
                 json.dumps(
                     {"summary": last, "machine": machine(), "runs": rows}, ensure_ascii=False, indent=1
@@ -118,10 +123,10 @@ def main() -> None:
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     """A column for each run: there are more figures than runs."""
-    table = Table(title="all but the model, Twilio streams")
+    table = Table(title="all but the model")
     table.add_column("")
     for row in rows:
-        table.add_column(str(row["calls"]), justify="right")
+        table.add_column(f"{row['protocol']}, {row['calls']}", justify="right")
     for name in COLUMNS[1:]:
         table.add_row(name, *(str(row.get(name)) for row in rows))
     return table

@@ -1,12 +1,13 @@
-"""The telephones of a benchmark: one process that plays N paced Twilio streams at once.
+"""The telephones of a benchmark: one process that plays N paced calls at once.
 
-``python -m benchmarks.load --address ws://… --calls N --seconds S --out FILE`` (the ingest token comes on
-standard input). Each of N lines plays a seeded order of scripted calls back to back, every call a stream of
-its own, until S seconds are over; what no longer fits is hung up behind a turn.
+``python -m benchmarks.load --address ws://HOST:PORT --calls N --seconds S --out FILE`` (the ingest token
+comes on standard input; ``--protocol``: one of ``benchmarks.wires``). Each of N lines plays a seeded order of
+scripted calls back to back, every call with connections of its own, until S seconds are over; what no longer
+fits is hung up behind a turn.
 
 It runs on the same cores as the server, so it must cost little: every message is encoded and masked before
-the first call, calls start on a grid of 5 ms and one task serves all of them, one ``write`` per call and
-20 ms. It says what it cost and how late it was at worst: a run in which a telephone was more than
+the first call, calls start on a grid of 5 ms and one task serves all of them, one ``write`` per connection
+and 20 ms. It says what it cost and how late it was at worst: a run in which a telephone was more than
 ``VALID_LAG_S`` late measures the telephone and is not valid.
 """
 
@@ -22,17 +23,21 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
+from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from app.demo import truth
 from app.demo.run import METADATA
-from benchmarks.material import CHUNK_S, Material, fitting, material, start
+from app.errors import DutingError
+from benchmarks.material import TWILIO, Material, fitting, material
+from benchmarks.wires import CHUNK_S, WIRES, Call, Leg, Wire
 
 GRID_S = 0.005
 SLOTS = round(CHUNK_S / GRID_S)
@@ -81,6 +86,8 @@ class LoadReport(msgspec.Struct):
     calls: list[Played]
     turns: dict[str, tuple[truth.Turn, ...]]
     """By scripted call, with the times as played."""
+    together: int = 1
+    """Chunks that go out in one message."""
 
     @property
     def valid(self) -> bool:
@@ -88,7 +95,8 @@ class LoadReport(msgspec.Struct):
 
     def sent_s(self, call: Played, media_s: float) -> float:
         """Clock at which the sample at ``media_s`` of a call was sent, with the chunk it stands in."""
-        chunk = max(0, -int(-media_s // CHUNK_S) - 1)
+        message_s = CHUNK_S * self.together
+        chunk = max(1, -int(-media_s // message_s)) * self.together - 1
         due = call.started_s + (chunk + 1) * CHUNK_S
         return due + self.late.get(round((due - self.begun_s) / GRID_S), 0.0)
 
@@ -102,20 +110,58 @@ def orders(names: Sequence[str], seed: int, line: int) -> Iterator[str]:
 
 
 class Telephone(asyncio.Protocol):
-    """One WebSocket to the server. ``start`` it, then chunks go straight to ``transport``."""
+    """One connection to the server. Once it is open, chunks go straight to ``transport``."""
 
-    def __init__(self, address: str) -> None:
-        self._web = ClientProtocol(parse_uri(address))
+    def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
-        self.message = ""
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self._web.send_request(self._web.connect())
+        self.opened.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for waiting in (self.opened, self.closed):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    @property
+    def listening(self) -> bool:
+        """Whether the server still takes what is sent."""
+        return not self.transport.is_closing()
+
+    @property
+    def code(self) -> int | None:
+        """Of the WebSocket's close frame."""
+        return None
+
+    @property
+    def reason(self) -> str:
+        return ""
+
+    def hang_up(self) -> None:
+        self.transport.close()
+
+
+class WebTelephone(Telephone):
+    """One WebSocket."""
+
+    def __init__(self, leg: Leg) -> None:
+        super().__init__()
+        chosen = [Subprotocol(leg.subprotocol)] if leg.subprotocol else None
+        self._web = ClientProtocol(parse_uri(leg.url), subprotocols=chosen)
+        self._headers = leg.headers
+        self.message = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        request = self._web.connect()
+        request.headers.update(self._headers)
+        self._web.send_request(request)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -132,14 +178,8 @@ class Telephone(asyncio.Protocol):
         self._web.receive_eof()
         self._flush()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        for waiting in (self.opened, self.closed):
-            if not waiting.done():
-                waiting.set_result(None)
-
     @property
     def listening(self) -> bool:
-        """Whether the server still takes what is sent."""
         return self._web.state is State.OPEN and not self.transport.is_closing()
 
     @property
@@ -157,6 +197,10 @@ class Telephone(asyncio.Protocol):
         closed = self._web.close_rcvd
         return str(told or (closed.reason if closed else "") or self._web.handshake_exc or "")
 
+    def hang_up(self) -> None:
+        self._web.send_close(1000)
+        self._flush()
+
     def _flush(self) -> None:
         for data in self._web.data_to_send():
             if data:
@@ -165,23 +209,36 @@ class Telephone(asyncio.Protocol):
                 self.transport.write_eof()
 
 
+async def connect(leg: Leg) -> Telephone:
+    """An open connection; it may have been refused already."""
+    loop, url = asyncio.get_running_loop(), urlsplit(leg.url)
+    make = Telephone if url.scheme == "tcp" else lambda: WebTelephone(leg)
+    phone: Telephone
+    _, phone = await loop.create_connection(make, url.hostname, url.port)
+    await phone.opened
+    return phone
+
+
 class Stream:
     """A call in progress: what is next to be sent, and whether it is over."""
 
-    def __init__(self, telephone: Telephone, chunks: Sequence[bytes]) -> None:
-        self.telephone, self.chunks = telephone, chunks
+    def __init__(self, phones: Sequence[Telephone], legs: Sequence[Sequence[bytes]]) -> None:
+        self._legs = list(zip(phones, legs, strict=True))
+        self.chunks = len(legs[0])
         self.sent = 0
         self.over = asyncio.Event()
 
     def send(self) -> None:
         """The next 20 ms; sets ``over`` behind the last one or when the server has hung up."""
-        transport = self.telephone.transport
-        if not self.telephone.listening or transport.get_write_buffer_size() > UNREAD_BYTES:
-            self.over.set()
-            return
-        transport.write(self.chunks[self.sent])
+        for phone, chunks in self._legs:
+            transport = phone.transport
+            if not phone.listening or transport.get_write_buffer_size() > UNREAD_BYTES:
+                self.over.set()
+                return
+            if chunk := chunks[self.sent]:
+                transport.write(chunk)
         self.sent += 1
-        if self.sent == len(self.chunks):
+        if self.sent == self.chunks:
             self.over.set()
 
 
@@ -246,8 +303,9 @@ class Load:
         seed: int,
         once: bool,
         again_s: float = AGAIN_S,
+        wire: Wire = TWILIO,
     ) -> None:
-        self._address, self._token = address, token
+        self._address, self._token, self._wire = address, token, wire
         self._materials = {m.call.name: m for m in materials}
         self._starts_s, self._until_s, self._seed = starts_s, until_s, seed
         self._waiting = deque(sorted(self._materials)) if once else None
@@ -273,6 +331,7 @@ class Load:
             late=self._exchange.late,
             calls=self.calls,
             turns={name: m.call.turns for name, m in self._materials.items()},
+            together=self._wire.together,
         )
 
     async def _line(self, number: int) -> None:
@@ -306,50 +365,65 @@ class Load:
     async def _call(self, chosen: Material, line: int, seconds: float) -> Played:
         self._placed += 1
         call_id = f"{chosen.call.name}-{self._run}-{self._placed}"
-        parameters = {**METADATA[self._placed % len(METADATA)], "token": self._token}
+        call = Call(call_id, chosen.call.name, self._token, METADATA[self._placed % len(METADATA)])
         began = time.monotonic()
+        phones: list[Telephone] = []
 
-        def ended(outcome: str, sent_s: float, started_s: float, phone: Telephone | None) -> Played:
-            code, message = (phone.code, phone.reason) if phone else (None, "no connection")
+        def ended(outcome: str, sent_s: float, started_s: float) -> Played:
+            code = next((phone.code for phone in phones if phone.code is not None), None)
+            message = next((phone.reason for phone in phones if phone.reason), "")
+            if not phones:
+                message = "no connection"
             if outcome == "hangup":
                 code, message = None, ""
             return Played(call_id, chosen.call.name, line, started_s, sent_s, outcome, code, message)
 
-        uri = parse_uri(self._address)
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                _, phone = await loop.create_connection(lambda: Telephone(self._address), uri.host, uri.port)
-                await phone.opened
-        except (OSError, TimeoutError):
-            return ended("refused", 0.0, began, None)
-        if phone.listening:
-            phone.transport.write(start(chosen.call, call_id, parameters))
-            await asyncio.wait([phone.closed], timeout=GRACE_S)
-        if not phone.listening:
-            await self._hung_up(phone)
-            return ended("refused", 0.0, began, phone)
-        stream = Stream(phone, chosen.chunks[: max(1, round(seconds / CHUNK_S))])
+                legs = await self._wire.place(self._address, call)
+                for leg in legs:
+                    phone = await connect(leg)
+                    phones.append(phone)
+                    if phone.listening:
+                        phone.transport.write(leg.hello)
+        except (OSError, TimeoutError, DutingError):
+            await self._hung_up(phones)
+            return ended("refused", 0.0, began)
+        await asyncio.wait(
+            [phone.closed for phone in phones], timeout=GRACE_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not all(phone.listening for phone in phones):
+            await self._hung_up(phones)
+            return ended("refused", 0.0, began)
+        count = max(self._wire.together, round(seconds / CHUNK_S))
+        stream = Stream(phones, [chunks[:count] for chunks in chosen.legs])
         started = self._exchange.add(stream)
         await stream.over.wait()
-        whole = stream.sent == len(stream.chunks)
-        if whole and phone.listening:
-            phone.transport.write(chosen.stop)
-        await self._hung_up(phone)
+        whole = stream.sent == stream.chunks
+        for phone, leg in zip(phones, legs, strict=True):
+            if whole and phone.listening:
+                phone.transport.write(leg.bye)
+            phone.hang_up()
+        await self._hung_up(phones)
         # A call that is refused late has sent something; the server's code says what it was.
-        outcome = "hangup" if whole else "refused" if phone.code == 1013 else "broken"
-        return ended(outcome, stream.sent * CHUNK_S, started, phone)
+        late = any(phone.code == 1013 for phone in phones)
+        outcome = "hangup" if whole else "refused" if late else "broken"
+        return ended(outcome, stream.sent * CHUNK_S, started)
 
     @staticmethod
-    async def _hung_up(phone: Telephone) -> None:
-        done, _ = await asyncio.wait([phone.closed], timeout=ANSWER_TIMEOUT_S)
-        if not done:
-            phone.transport.abort()
+    async def _hung_up(phones: Sequence[Telephone]) -> None:
+        waiting = [phone.closed for phone in phones]
+        if waiting:
+            await asyncio.wait(waiting, timeout=ANSWER_TIMEOUT_S)
+        for phone in phones:
+            if not phone.closed.done():
+                phone.transport.abort()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--address", required=True, help="ws://HOST:PORT/ingest/twilio")
+    parser.add_argument("--address", required=True, help="ws://HOST:PORT")
+    parser.add_argument("--protocol", choices=WIRES, default="twilio")
     parser.add_argument("--calls", type=int, required=True, help="lines: calls at once")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--calls-dir", type=Path, default=truth.CALLS)
@@ -361,7 +435,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     token = sys.stdin.readline().strip()
-    materials = [material(call) for call in truth.load(given.calls_dir)]
+    wire = WIRES[given.protocol]
+    materials = [material(call, wire) for call in truth.load(given.calls_dir)]
     # Nothing here makes cycles; a collection over millions of objects would stop all telephones.
     gc.freeze()
     gc.disable()
@@ -376,6 +451,7 @@ def main() -> None:
             until_s=[given.seconds + (given.stay_seconds if n < given.stay else 0.0) for n in lines],
             seed=given.seed,
             once=given.once,
+            wire=wire,
         ).run()
 
     print("ready", flush=True)

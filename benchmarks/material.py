@@ -5,20 +5,18 @@ Pure but for reading the files. Times are seconds, positions are 20 ms chunks of
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from msgspec import structs
-from websockets.frames import Frame, Opcode
 
 from app.demo.truth import ScriptedCall, Span, Turn
-from app.phones.twilio import CHUNK, RATE, tracks
-from streams.audio import encode_mulaw
+from app.phones.call import sides
+from benchmarks.wires import CHUNK_S, RATE, WIRES, Wire
+from streams.events import Channel
 
-CHUNK_S = CHUNK / RATE
+TWILIO = WIRES["twilio"]
 LONGEST_SILENCE_S = 0.4
 """On both channels. Longer ones are cut, so that there is about one second of speech per second of call."""
 SHORTEST_CALL_S = 8.0
@@ -30,17 +28,16 @@ Kept = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Material:
-    """One scripted call, ready to be sent: ``chunks[k]`` is what goes over the wire at its 20 ms ``k``."""
+    """One scripted call, ready to be sent."""
 
     call: ScriptedCall
     """Turns and spans as played."""
-    chunks: tuple[bytes, ...]
-    """Masked WebSocket frames of both tracks' ``media`` messages."""
-    stop: bytes
+    legs: tuple[tuple[bytes, ...], ...]
+    """For each connection what goes over the wire at each 20 ms."""
 
     @property
     def seconds(self) -> float:
-        return len(self.chunks) * CHUNK_S
+        return len(self.legs[0]) * CHUNK_S
 
 
 def kept(turns: Sequence[Turn], length: float, longest: float = LONGEST_SILENCE_S) -> Kept:
@@ -116,65 +113,18 @@ def heard(call: ScriptedCall, call_id: str, seconds: float) -> ScriptedCall:
     return replace(call, name=call_id, turns=tuple(t for t in call.turns if t.end <= seconds))
 
 
-def cut(call: ScriptedCall) -> tuple[ScriptedCall, dict[str, np.ndarray]]:
-    """A call as it is played: truth and tracks (``inbound``, ``outbound``; int16, 8 kHz) without silences."""
-    audio = tracks(call.audio)
-    stretches = kept(call.turns, len(audio["inbound"]) / RATE)
-    played = {
-        name: np.concatenate([samples[round(a * RATE) : round(b * RATE)] for a, b in stretches])
-        for name, samples in audio.items()
+def cut(call: ScriptedCall) -> tuple[ScriptedCall, dict[Channel, np.ndarray]]:
+    """A call as it is played: truth and sides (``agent``, ``customer``; int16, 8 kHz) without silences."""
+    audio = sides(call.audio, RATE)
+    stretches = kept(call.turns, len(audio["agent"]) / RATE)
+    played: dict[Channel, np.ndarray] = {
+        channel: np.concatenate([samples[round(a * RATE) : round(b * RATE)] for a, b in stretches])
+        for channel, samples in audio.items()
     }
     return replace(call, turns=packed(call.turns, stretches)), played
 
 
-def material(call: ScriptedCall) -> Material:
+def material(call: ScriptedCall, wire: Wire = TWILIO) -> Material:
     """Read, cut and encode one scripted call."""
     played, audio = cut(call)
-    return Material(played, tuple(_chunks(call.name, audio)), _frame(_stop(call.name)))
-
-
-def start(call: ScriptedCall, call_id: str, parameters: dict[str, str]) -> bytes:
-    """The frames that open a stream."""
-    connected = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
-    begun = {
-        "event": "start",
-        "sequenceNumber": "1",
-        "streamSid": f"MZ{call.name}",
-        "start": {
-            "streamSid": f"MZ{call.name}",
-            "accountSid": "ACbench",
-            "callSid": call_id,
-            "tracks": ["inbound", "outbound"],
-            "customParameters": parameters,
-            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": RATE, "channels": 1},
-        },
-    }
-    return _frame(connected) + _frame(begun)
-
-
-def _chunks(name: str, audio: dict[str, np.ndarray]) -> list[bytes]:
-    coded = {track: encode_mulaw(samples) for track, samples in audio.items()}
-    length = min(len(c) for c in coded.values())
-    out, sequence = [], 1
-    for number, position in enumerate(range(0, length - CHUNK + 1, CHUNK)):
-        wire = b""
-        for track, payload in coded.items():
-            sequence += 1
-            media = {
-                "track": track,
-                "chunk": str(number + 1),
-                "timestamp": str(position * 1000 // RATE),
-                "payload": base64.b64encode(payload[position : position + CHUNK]).decode(),
-            }
-            message = {"event": "media", "sequenceNumber": str(sequence), "streamSid": f"MZ{name}"}
-            wire += _frame({**message, "media": media})
-        out.append(wire)
-    return out
-
-
-def _stop(name: str) -> dict[str, object]:
-    return {"event": "stop", "sequenceNumber": "0", "streamSid": f"MZ{name}"}
-
-
-def _frame(message: dict[str, object]) -> bytes:
-    return Frame(Opcode.TEXT, json.dumps(message).encode()).serialize(mask=True)
+    return Material(played, tuple(wire.encode(call.name, audio)))

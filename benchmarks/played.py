@@ -54,10 +54,10 @@ class Audio:
 
 def audio(call: truth.ScriptedCall) -> Audio:
     """Read one call. As the telephone's path does it: mu-law, 8 kHz, then up to ``SAMPLE_RATE``."""
-    played, tracks = cut(call)
+    played, sides = cut(call)
     samples = {
-        CHANNELS[name]: Resampler(RATE).push(decode_mulaw(encode_mulaw(track)), last=True)
-        for name, track in tracks.items()
+        channel: Resampler(RATE).push(decode_mulaw(encode_mulaw(side)), last=True)
+        for channel, side in sides.items()
     }
     return Audio(played, samples)
 

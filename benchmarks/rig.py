@@ -51,6 +51,8 @@ class Load:
     """The lines start one after the other over so long."""
     once: bool = False
     """Every scripted call once, ``calls`` at a time, instead of ``seconds``."""
+    protocol: str = "twilio"
+    """Of ``benchmarks.wires``."""
     stay: int = 0
     stay_s: float = 0.0
     """So many lines go on for so long after ``seconds``."""
@@ -249,7 +251,7 @@ async def _with(listening: asyncio.Task[None], work: object) -> object:
 async def _play(rig: Rig, load: Load, calls_dir: Path) -> LoadReport:
     with tempfile.TemporaryDirectory(prefix="duting-load-") as folder:
         out = Path(folder) / "report.json"
-        address = rig.address.replace("http", "ws", 1) + "/ingest/twilio"
+        address = rig.address.replace("http", "ws", 1)
         arguments = ["--address", address, "--out", str(out), "--calls-dir", str(calls_dir)]
         for name, value in (
             ("calls", load.calls),
@@ -258,6 +260,7 @@ async def _play(rig: Rig, load: Load, calls_dir: Path) -> LoadReport:
             ("spread", load.spread_s),
             ("stay", load.stay),
             ("stay-seconds", load.stay_s),
+            ("protocol", load.protocol),
         ):
             arguments += [f"--{name}", str(value)]
         if load.once:

@@ -45,11 +45,15 @@ def authorise(expected: str, *given: str | None) -> None:
         raise IngestError("the ingest token is missing or wrong: see DUTING_INGEST_TOKEN", WRONG_TOKEN)
 
 
+class PeerGone(Exception):
+    """There is nobody any more whom anything could be told."""
+
+
 class Edge(Protocol):
     """The socket of a connection."""
 
     async def send(self, data: str | bytes) -> None:
-        """Returns once the peer's system has taken it."""
+        """Returns once the peer's system has taken it; ``PeerGone`` where the peer has closed."""
         ...
 
     async def refuse(self, message: str, code: int) -> None:
@@ -247,6 +251,8 @@ class Connection:
             # Not `wait_for`: in Python 3.11 it can swallow a cancellation.
             async with asyncio.timeout(self.SEND_TIMEOUT_S):
                 await self._edge.send(data)
+        except PeerGone:
+            pass  # what it said before it went still counts: maybe that the call is over
         except TimeoutError:
             raise IngestError(f"an answer was not read within {self.SEND_TIMEOUT_S:.0f} s", 1008) from None
 
@@ -272,7 +278,7 @@ class Connection:
                 if told is not None:
                     await self._edge.send(told)
                 await self._edge.refuse(message, code)
-        except (TimeoutError, RuntimeError, OSError):
+        except (TimeoutError, PeerGone, RuntimeError, OSError):
             pass  # it does not listen any more
 
     async def _leave(self, closed: Closed, broken: bool) -> None:

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from app.errors import IngestError
 from app.ingest.assembly import Assembly
 from app.ingest.bookings import Bookings
-from app.ingest.connection import Connection
+from app.ingest.connection import Connection, PeerGone
 from app.ingest.hints import Hints
 from app.ingest.peer import Parser
 from app.ingest.sockets import feed
@@ -157,7 +157,7 @@ class _Session:
             else:
                 await self._socket.send_bytes(data)
         except (RuntimeError, WebSocketDisconnect):
-            raise IngestError("the peer has closed the connection", 1001) from None
+            raise PeerGone("the peer has closed the connection") from None
 
     async def refuse(self, message: str, code: int) -> None:
         with suppress(WebSocketDisconnect):

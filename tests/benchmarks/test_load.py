@@ -79,7 +79,7 @@ async def play(server: Server, lines: int, until_s: float, **more: object) -> Lo
     async with serve(server, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         load = Load(
-            f"ws://127.0.0.1:{port}/ingest/twilio",
+            f"ws://127.0.0.1:{port}",
             "secret",
             [material(scripted)],
             starts_s=[0.0] * lines,
@@ -113,7 +113,7 @@ async def test_a_refused_call_is_written_down_with_what_the_server_said() -> Non
 
 async def test_a_server_that_is_not_there_refuses() -> None:
     load = Load(
-        "ws://127.0.0.1:1/ingest/twilio",
+        "ws://127.0.0.1:1",
         "secret",
         [material(ScriptedCall("short", CALLS / "short.ogg", (Turn(0.0, 0.3, "agent", "好"),)))],
         starts_s=[0.0],

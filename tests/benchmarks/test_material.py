@@ -103,7 +103,7 @@ def test_the_truth_of_a_call_that_was_hung_up_holds_only_whole_turns() -> None:
 def test_every_chunk_is_one_media_message_a_track() -> None:
     made = material(ScriptedCall("short", CALLS / "short.ogg", (turn(0.0, 9.0),)))
     assert made.seconds == pytest.approx(9.4, abs=2 * CHUNK_S)
-    messages = [json.loads(text) for text in frames(made.chunks[7])]
+    messages = [json.loads(text) for text in frames(made.legs[0][7])]
     assert [m["media"]["track"] for m in messages] == ["outbound", "inbound"]
     assert {m["media"]["timestamp"] for m in messages} == {"140"}
     assert {m["media"]["chunk"] for m in messages} == {"8"}

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from app.errors import IngestError
 from app.ingest.assembly import Assembly
-from app.ingest.connection import Connection
+from app.ingest.connection import Connection, PeerGone
 from app.ingest.peer import Changed, Closed, Opened, Parser, Probe, Reply, Told, call_info
 from streams.events import AudioFrame, Hint, Hold
 from streams.runner import CallRefused
@@ -63,12 +63,14 @@ class Talking(Parser):
 
 
 class Edge:
-    """A socket; one that is stuck takes nothing."""
+    """A socket; one that is stuck takes nothing, and one that is gone less."""
 
     def __init__(self):
-        self.sent, self.ended, self.stuck = [], None, False
+        self.sent, self.ended, self.stuck, self.is_gone = [], None, False, False
 
     async def send(self, data):
+        if self.is_gone:
+            raise PeerGone("the peer has closed the connection")
         if self.stuck:
             await asyncio.Event().wait()
         self.sent.append(data)
@@ -150,6 +152,19 @@ async def test_what_is_wrong_is_told_with_its_code_and_the_connection_closed(lin
     assert json.loads(line.edge.sent[-1])[0] == code
     assert line.edge.ended == code
     assert line.runner.opened == []
+
+
+async def test_a_peer_that_says_goodbye_and_does_not_wait_for_the_answer_has_hung_up(line):
+    running = asyncio.create_task(line.connection.run())
+    line.connection.text("open")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    line.edge.is_gone = True
+    line.connection.text("an answer")
+    line.connection.text("hangup")
+    line.connection.gone()
+    await running
+    assert line.runner.closed == [("c", "hangup", "customer")]
 
 
 async def test_a_token_of_the_handshake_counts_before_that_of_a_message():
