@@ -127,25 +127,25 @@ def score(
         raised = [a for a in alerts.get(call.name, ()) if a.rule_id.startswith(families)]
         used: set[str] = set()
         for want in expected:
-            found = next((a for a in raised if a.id not in used and _lies_in(a, want)), None)
+            found = next((a for a in raised if a.id not in used and lies_in(a, want)), None)
             if found is not None:
                 used.add(found.id)
                 out.hit.append((want, found))
-            elif any(_lies_in(a, want) for a in raised) or _cooling(want, out.hit):
+            elif any(lies_in(a, want) for a in raised) or _cooling(want, out.hit):
                 out.repeated += 1
             else:
                 out.missed.append(want)
         for alert in raised:
             if alert.id in used:
                 continue
-            if any(_lies_in(alert, want) for want in expected):
+            if any(lies_in(alert, want) for want in expected):
                 out.repeated += 1
             else:
                 out.unexpected.append((call.name, alert))
     return out
 
 
-def _lies_in(alert: Alert, want: Expected) -> bool:
+def lies_in(alert: Alert, want: Expected) -> bool:
     start, end = alert.media_start_ms / 1000, alert.media_end_ms / 1000
     return alert.rule_id == want.rule and start <= want.end + SLACK_S and end >= want.start - SLACK_S
 
