@@ -26,6 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from app import logs
 from app import settings as settings_
 from app.build import Service, build
 from app.demo import truth
@@ -182,6 +183,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="networks of each kind")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    logs.configure("warning", as_json=False)
     console = Console()
     rows = asyncio.run(measure(truth.load(given.calls_dir), given.seeds, console))
     table = Table(title="phrases found over WHIP")

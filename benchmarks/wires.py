@@ -23,7 +23,7 @@ from websockets.frames import Frame, Opcode
 
 from app.phones import audiohook, audiosocket
 from app.phones.call import PhoneCall, basic
-from streams.audio import encode_mulaw
+from streams.audio import decode_mulaw, encode_mulaw
 from streams.events import Channel
 
 RATE = 8_000
@@ -90,6 +90,11 @@ def pieces(samples: np.ndarray, together: int = 1) -> list[np.ndarray]:
     """Successive messages; what is left at the end goes unless it is whole."""
     size = CHUNK * together
     return [samples[at : at + size] for at in range(0, len(samples) - size + 1, size)]
+
+
+def linear(samples: np.ndarray) -> np.ndarray:
+    """As linear samples, what the telephone network has made mu-law of: the same sound on every wire."""
+    return decode_mulaw(encode_mulaw(samples.reshape(-1))).astype("<i2").reshape(samples.shape)
 
 
 def spaced(messages: list[bytes], together: int) -> tuple[bytes, ...]:
@@ -177,7 +182,7 @@ class AudioSocket:
     def encode(self, name: str, audio: Sides) -> list[tuple[bytes, ...]]:
         def leg(channel: Channel) -> tuple[bytes, ...]:
             return tuple(
-                audiosocket.message(audiosocket.SLIN, piece.astype("<i2").tobytes())
+                audiosocket.message(audiosocket.SLIN, linear(piece).tobytes())
                 for piece in pieces(audio[channel])
             )
 
@@ -220,7 +225,7 @@ class Jambonz:
     name, together, legs = "jambonz", 1, 1
 
     def encode(self, name: str, audio: Sides) -> list[tuple[bytes, ...]]:
-        both = np.stack([audio["customer"], audio["agent"]], axis=1).astype("<i2")
+        both = linear(np.stack([audio["customer"], audio["agent"]], axis=1))
         return [tuple(binary(piece.tobytes()) for piece in pieces(both))]
 
     async def place(self, address: str, call: Call) -> list[Leg]:
@@ -233,8 +238,7 @@ class Fork:
 
     def encode(self, name: str, audio: Sides) -> list[tuple[bytes, ...]]:
         return [
-            tuple(binary(piece.astype("<i2").tobytes()) for piece in pieces(audio[channel]))
-            for channel in SIDES
+            tuple(binary(linear(piece).tobytes()) for piece in pieces(audio[channel])) for channel in SIDES
         ]
 
     async def place(self, address: str, call: Call) -> list[Leg]:

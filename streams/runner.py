@@ -140,8 +140,8 @@ class Runner(Generic[C]):
     """With very many calls rounds come less often, so that they never take more than half of the loop's
     time; but as often as this."""
     CALLS_AT_ONCE = 32
-    """A round hears so many calls in one go, 8 ms; between, what else waits for the loop has its turn.
-    Hearing still more together saves little."""
+    """A round hears so many calls in one go, 8 ms, and as many goes as it takes, evenly spaced: so what else
+    waits for the loop has its turn between. Hearing still more together saves little."""
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
     LONGEST_PARTIAL_MS = 8_000
@@ -413,12 +413,14 @@ class Runner(Generic[C]):
     async def _come_round(self) -> None:
         due, busy_s = self.clock(), 0.0
         while True:
-            # By the clock, not by the pause: otherwise each round's own time would add to the delay.
-            wanted = max(self.LISTEN_S, 2 * busy_s)
-            due = max(due + min(wanted, self.LONGEST_ROUND_S), self.clock())
-            await asyncio.sleep(due - self.clock())
+            wanted_s = min(max(self.LISTEN_S, 2 * busy_s), self.LONGEST_ROUND_S)
             busy_s = 0.0
-            for calls in batched(list(self._calls.values()), self.CALLS_AT_ONCE):
+            # Spread over the round: what waits for the loop meanwhile often needs several turns of it.
+            groups = list(batched(list(self._calls.values()), self.CALLS_AT_ONCE)) or [()]
+            for calls in groups:
+                # By the clock, not by the pause: otherwise each round's own time would add to the delay.
+                due = max(due + wanted_s / len(groups), self.clock())
+                await asyncio.sleep(due - self.clock())
                 began = self.clock()
                 try:
                     # One may have ended since the round began.
@@ -427,7 +429,6 @@ class Runner(Generic[C]):
                     # What was taken is lost, the calls go on.
                     log.error("listen.failed", error=type(error).__name__)
                 busy_s += self.clock() - began
-                await asyncio.sleep(0)
 
     async def _tick(self) -> None:
         while True:
