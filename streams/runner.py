@@ -137,11 +137,11 @@ class Runner(Generic[C]):
     """How often audio is taken from the sources: 32 ms of delay on average. Two windows a channel at a time
     cost half of one at a time."""
     LONGEST_ROUND_S = 0.2
-    """With very many calls rounds come less often, so that they never take more than half of the loop's
+    """With very many calls rounds come less often, so that they never take more than two thirds of its
     time; but as often as this."""
     CALLS_AT_ONCE = 32
-    """A round hears so many calls in one go, 8 ms, and as many goes as it takes, evenly spaced: so what else
-    waits for the loop has its turn between. Hearing still more together saves little."""
+    """A round hears so many calls in one go, 8 ms; between, what else waits for the loop has its turn.
+    Hearing still more together saves little."""
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
     LONGEST_PARTIAL_MS = 8_000
@@ -413,14 +413,12 @@ class Runner(Generic[C]):
     async def _come_round(self) -> None:
         due, busy_s = self.clock(), 0.0
         while True:
-            wanted_s = min(max(self.LISTEN_S, 2 * busy_s), self.LONGEST_ROUND_S)
+            # By the clock, not by the pause: otherwise each round's own time would add to the delay.
+            wanted = max(self.LISTEN_S, 1.5 * busy_s)
+            due = max(due + min(wanted, self.LONGEST_ROUND_S), self.clock())
+            await asyncio.sleep(due - self.clock())
             busy_s = 0.0
-            # Spread over the round: what waits for the loop meanwhile often needs several turns of it.
-            groups = list(batched(list(self._calls.values()), self.CALLS_AT_ONCE)) or [()]
-            for calls in groups:
-                # By the clock, not by the pause: otherwise each round's own time would add to the delay.
-                due = max(due + wanted_s / len(groups), self.clock())
-                await asyncio.sleep(due - self.clock())
+            for calls in batched(list(self._calls.values()), self.CALLS_AT_ONCE):
                 began = self.clock()
                 try:
                     # One may have ended since the round began.
@@ -429,6 +427,7 @@ class Runner(Generic[C]):
                     # What was taken is lost, the calls go on.
                     log.error("listen.failed", error=type(error).__name__)
                 busy_s += self.clock() - began
+                await asyncio.sleep(0)
 
     async def _tick(self) -> None:
         while True:
