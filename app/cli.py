@@ -119,7 +119,7 @@ def serve_with(
     gc.freeze()
     # The loop lets go of the interpreter at every read of a socket; a thread that takes it then holds it for
     # this long, and then the loop's threads for as long. With the usual 5 ms 150 calls wait more than they
-    # work; with a tenth of this the machine is busy with handing over (`benchmarks.capacity`).
+    # work; with a fifth of this the machine is busy with handing over (`benchmarks.capacity`).
     sys.setswitchinterval(0.0005)
     server.run(sockets=[listener])
 

@@ -106,7 +106,7 @@ def framed(message: object) -> bytes:
     return len(body).to_bytes(4, "little") + body
 
 
-async def messages(reader: asyncio.StreamReader) -> bytes | None:
+async def next_message(reader: asyncio.StreamReader) -> bytes | None:
     """The next message; ``None`` at the end, also where it comes in the middle of one."""
     try:
         size = int.from_bytes(await reader.readexactly(4), "little")
@@ -263,7 +263,7 @@ class RecordingProcess:
 
     async def _hear(self, child: Process) -> None:
         assert child.stdout is not None
-        while (message := await messages(child.stdout)) is not None:
+        while (message := await next_message(child.stdout)) is not None:
             told = _TOLD.decode(message)
             if isinstance(told, Closed):
                 closed = self._closing.get(told.ticket)
@@ -326,7 +326,7 @@ async def record(folder: Path, orders: BinaryIO, told: BinaryIO) -> None:
                 tell(lost)
 
     telling = asyncio.create_task(tell_losses())
-    while (message := await messages(reader)) is not None:
+    while (message := await next_message(reader)) is not None:
         for order in _ORDERS.decode(message):
             if isinstance(order, Piece):
                 recorders.frame(order.frame)

@@ -68,6 +68,15 @@ def test_a_codec_that_is_put_right_is_told_too():
     assert [(kind, present) for kind, present, _ in found] == [("noise", True), ("noise", False)]
 
 
+def test_a_codec_that_goes_wrong_in_the_middle_of_a_call_is_told():
+    _, gravel = wrong(SPOKEN)["mu-law as A-law"]
+    good = right(SPOKEN)["mu-law"]
+    [change] = changes(np.concatenate([good, gravel]), [(0, 30_000)])
+    assert (change.kind, change.present, change.measured) == ("noise", True, "mu-law as A-law")
+    # As long as it was right, by then: what crackles for a moment is no codec.
+    assert change.media_ms - len(good) * 1000 // SAMPLE_RATE <= 30_000
+
+
 @pytest.mark.parametrize("read", [decode_mulaw, decode_alaw, linear])
 def test_bytes_that_are_no_sound_at_all_are_noise_after_five_seconds(read):
     raw = RANDOM.integers(0, 256, 240_000).astype(np.uint8).tobytes()

@@ -73,6 +73,15 @@ def test_a_file_that_holds_another_network_is_named():
         Silero({})
 
 
+def test_a_transform_that_is_not_mirrored_is_refused():
+    weights = dict(silero.initializers(silero.path().read_bytes()))
+    name = "encoder.feature_extractor.forward_basis_buffer"
+    weights[name] = weights[name].copy()
+    weights[name][3, 0, 7] += 0.1
+    with pytest.raises(ValueError, match="not mirrored"):
+        Silero(weights)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.binary(max_size=200))
 def test_a_damaged_file_gives_an_error_and_nothing_else(content):
