@@ -95,7 +95,7 @@ def configured() -> Config:
 def socket(config: Config, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
     """What the event loop calls with the bytes of one connection whose messages go to ``take``."""
     protocol = IngestSockets(config, ServerState(), {}, SimpleNamespace())  # type: ignore[arg-type]
-    protocol._begin(take)
+    protocol._begin(take, take)
     return protocol.data_received
 
 

@@ -198,8 +198,10 @@ class WebTelephone(Telephone):
         return str(told or (closed.reason if closed else "") or self._web.handshake_exc or "")
 
     def hang_up(self) -> None:
-        self._web.send_close(1000)
-        self._flush()
+        # A server that refused the call late has said goodbye itself.
+        if self._web.state is State.OPEN:
+            self._web.send_close(1000)
+            self._flush()
 
     def _flush(self) -> None:
         for data in self._web.data_to_send():
