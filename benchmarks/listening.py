@@ -120,6 +120,7 @@ def listen(calls: Sequence[dict[str, bytes]], clock: Clock) -> tuple[list[list[A
     streams = [TwilioStream() for _ in calls]
     wires = [list(messages(f"call-{n}", coded)) for n, coded in enumerate(calls)]
     listeners: dict[tuple[str, str], Listener] = {}
+    vads: dict[tuple[str, str], SileroVad] = defaultdict(SileroVad)
     rounds: list[list[AudioFrame]] = []
     speech, utterances, at = 0.0, 0, 0
     while at < len(wires[0]):
@@ -143,14 +144,14 @@ def listen(calls: Sequence[dict[str, bytes]], clock: Clock) -> tuple[list[list[A
             for frame in frames:
                 key = (frame.call_id, frame.channel)
                 if key not in listeners:
-                    listeners[key] = Listener(*key, SileroVad())  # type: ignore[arg-type]
+                    listeners[key] = Listener(*key)  # type: ignore[arg-type]
                 listeners[key].offer(frame)
                 if len(windows := listeners[key].windows()):
-                    asked.append((listeners[key], windows))
+                    asked.append((listeners[key], vads[key], windows))
         with clock.stage("judge"):
-            judged = together([(listener.vad, windows) for listener, windows in asked])
+            judged = together([(vad, windows) for _, vad, windows in asked])
         with clock.stage("endpoint"):
-            for (listener, _), probabilities in zip(asked, judged, strict=True):
+            for (listener, *_), probabilities in zip(asked, judged, strict=True):
                 for heard in listener.judged(probabilities):
                     if isinstance(heard, Utterance) and heard.final:
                         speech += (heard.end_ms - heard.start_ms) / 1000

@@ -17,8 +17,7 @@ import numpy as np
 
 from benchmarks.played import Audio, Read
 from streams.events import SAMPLE_RATE, Channel, Utterance
-from streams.listen import Listener
-from streams.testing import play
+from streams.testing import Alone, play
 from streams.vad import SileroVad
 
 TAIL_S = 5.0
@@ -29,7 +28,7 @@ def utterances(audio: Audio) -> list[tuple[float, Utterance]]:
     """(media time in seconds at which it was cut, final utterance) of both channels, in order of the cut."""
     out: list[tuple[float, Utterance]] = []
     for channel, samples in audio.samples.items():
-        listener = Listener(audio.call.name, channel, SileroVad())
+        listener = Alone(audio.call.name, channel, SileroVad())
         for frame in play(audio.call.name, channel, samples):
             heard = listener.push(frame)
             out += [(_seconds(listener), h) for h in heard if isinstance(h, Utterance) and h.final]
@@ -37,7 +36,7 @@ def utterances(audio: Audio) -> list[tuple[float, Utterance]]:
     return sorted(out, key=lambda cut: cut[0])
 
 
-def _seconds(listener: Listener) -> float:
+def _seconds(listener: Alone) -> float:
     return listener.media_ms / 1000
 
 

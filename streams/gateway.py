@@ -24,10 +24,10 @@ from streams.degrade import STEPS, Step
 from streams.events import CallEnded, CallEvent, CallInfo, CallStarted, Channel, Health, Utterance
 from streams.headroom import Headroom
 from streams.heard import HeardCall
+from streams.judge import Judge
 from streams.listen import Endpointing
 from streams.outbox import Outbox
 from streams.runner import FrameSink, Noticed, Open, Runner, Source
-from streams.vad import SileroVad, Vad
 from streams.voice import voice
 
 log = structlog.get_logger(__name__)
@@ -141,12 +141,14 @@ class GatewayRunner(Runner[_Call]):
         recognition: Callable[[], Recognition],
         audio: FrameSink | None,
         most_calls: int,
-        vad: Callable[[], Vad] = SileroVad,
+        judge: Judge | None = None,
         endpointing: Endpointing | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(audio=audio, most_calls=most_calls, vad=vad, endpointing=endpointing, clock=clock)
+        super().__init__(
+            audio=audio, most_calls=most_calls, judge=judge, endpointing=endpointing, clock=clock
+        )
         self.name = name
         self._prompt, self._recognition, self._wall = prompt, recognition, wall
         self._outbox: Outbox[Message] = Outbox(send, clock, _is_replaceable, to="broker")

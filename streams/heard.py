@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 
 from streams.events import AudioFrame, CallInfo, Channel, Gap, Hold, Trouble
+from streams.judge import Answer, Question
 from streams.listen import Endpointing, Heard, Listener
-from streams.music import Holds
-from streams.quality import CallQuality
-from streams.vad import Probabilities, Vad, together
 
 
 class Arrivals:
@@ -43,42 +41,39 @@ class Arrivals:
 class HeardCall:
     """The state of one call's hearing between its first frame and its end.
 
-    ``take`` for everything that comes in, ``hear_together`` for what is to be heard of it; both say what
-    follows, nothing is sent anywhere from here.
+    ``take`` for everything that comes in, ``ask`` for what the judge has to be asked about it, ``answered``
+    for what follows from the answers. Nothing is sent anywhere from here.
     """
 
     ALIVE_MS = 2_000
     """A channel that lags this far behind the other one has stopped: it no longer holds back timers."""
 
-    def __init__(
-        self, info: CallInfo, vad: Callable[[], Vad], endpointing: Endpointing | None = None
-    ) -> None:
+    def __init__(self, info: CallInfo, endpointing: Endpointing | None = None) -> None:
         self.info = info
-        self.listeners = {
-            channel: Listener(info.call_id, channel, vad(), endpointing) for channel in info.channels
-        }
+        self.listeners = {channel: Listener(info.call_id, channel, endpointing) for channel in info.channels}
         self.arrivals = {channel: Arrivals() for channel in info.channels}
-        self._holds = Holds(info.call_id, info.channels)
-        self._quality = CallQuality(info.call_id, info.channels)
         self.gap_ms = 0
         self.last_arrival_s: float | None = None
+        self.is_held = False
+        """Whether the call is on hold, by what was told and heard so far."""
+        self._heard_ms = dict.fromkeys(info.channels, 0)
+        """How far each channel was heard; what is with the judge is not."""
+        self._asked: list[tuple[Listener, bool, int]] | None = None
+        """Of each channel: whether something of it is with the judge, how far it will then be heard."""
 
     @property
     def media_ms(self) -> int:
         """How far the call was heard: the furthest channel."""
-        return max(listener.media_ms for listener in self.listeners.values())
+        return max(self._heard_ms.values())
 
     @property
     def watermark_ms(self) -> int:
         """Media time up to which every living channel was heard: timers are served up to here."""
         front = self.media_ms
-        return min(
-            (m.media_ms for m in self.listeners.values() if front - m.media_ms <= self.ALIVE_MS),
-            default=front,
-        )
+        return min((ms for ms in self._heard_ms.values() if front - ms <= self.ALIVE_MS), default=front)
 
     def take(self, item: AudioFrame | Gap, arrived_s: float) -> None:
-        """Take the next piece of a channel; ``hear_together`` then hears it.
+        """Take the next piece of a channel; ``ask`` then says what there is to be heard.
 
         ``arrived_s``: clock at which its last sample came in. Raises ``KeyError`` when the call has no such
         channel.
@@ -90,22 +85,50 @@ class HeardCall:
         self.arrivals[item.channel].note(item.media_ms + item.duration_ms, arrived_s)
         self.listeners[item.channel].offer(item)
 
-    def judged(self, listener: Listener, probabilities: Probabilities) -> list[Heard | Hold | Trouble]:
-        """Take what the judge says of ``listener``'s windows; return what was heard."""
-        heard = (listener.channel, listener.windows(), probabilities, listener.position)
-        holds = self._holds.heard(*heard)
-        for hold in holds:
-            self._quality.hold(hold)
-        return [*holds, *self._quality.heard(*heard), *listener.judged(probabilities)]
+    @property
+    def is_asking(self) -> bool:
+        """Whether the judge was asked, and has not answered."""
+        return self._asked is not None
+
+    def ask(self) -> list[Question]:
+        """What the judge is to be asked now, a question a channel; nothing while it is being asked."""
+        if self._asked is not None:
+            return []
+        self._asked, questions = [], []
+        for channel, listener in self.listeners.items():
+            windows = listener.windows()
+            self._asked.append((listener, len(windows) > 0, listener.asked_ms))
+            if len(windows):
+                questions.append(Question(self.info.call_id, channel, listener.position, windows))
+        if not questions:
+            self.answered([])
+        return questions
+
+    def answered(self, answers: Sequence[Answer]) -> list[Heard | Hold | Trouble]:
+        """Take what the judge answers to each of the questions, in their order; return what was heard.
+
+        ``ask`` again: more may have been taken meanwhile, and what is behind a hole is a question of its own.
+        """
+        asked, self._asked = self._asked or [], None
+        given, out = iter(answers), list[Heard | Hold | Trouble]()
+        for listener, is_asked, upto_ms in asked:
+            if is_asked:
+                answer = next(given)
+                for item in answer.found:
+                    if isinstance(item, Hold):
+                        self.is_held = item.held
+                out += answer.found
+                out += listener.judged(answer.probabilities)
+            self._heard_ms[listener.channel] = upto_ms
+        return out
+
+    def unanswered(self) -> None:
+        """The judge failed: what it was asked about is asked again."""
+        self._asked = None
 
     def told(self, hold: Hold) -> None:
-        """The telephony tells of holds itself: music tells nothing any more."""
-        self._holds.telephony_told()
-        self._quality.hold(hold)
-
-    @property
-    def is_held(self) -> bool:
-        return self._quality.is_held
+        """The telephony tells of holds."""
+        self.is_held = hold.held
 
     def entered(self, channel: Channel, media_ms: int) -> float | None:
         """When the sample at ``media_ms`` was in the server; by the later channel if this is none."""
@@ -117,23 +140,3 @@ class HeardCall:
     def finish(self) -> list[Heard]:
         """No more audio will come: cut what is being said on every channel."""
         return [heard for listener in self.listeners.values() for heard in listener.finish()]
-
-
-def hear_together(calls: Iterable[HeardCall]) -> list[tuple[HeardCall, list[Heard | Hold | Trouble]]]:
-    """Hear what ``calls`` have taken: one run of the judge for all their channels.
-
-    Returns every call that had something to hear, with its speech edges, utterances, holds and troubles,
-    those of each channel in order.
-    """
-    asked = [
-        (call, listener, windows)
-        for call in calls
-        for listener in call.listeners.values()
-        if len(windows := listener.windows())
-    ]
-    judged = together([(listener.vad, windows) for _, listener, windows in asked])
-    out: dict[int, tuple[HeardCall, list[Heard | Hold | Trouble]]] = {}
-    for (call, listener, _), probabilities in zip(asked, judged, strict=True):
-        heard = call.judged(listener, probabilities)
-        out.setdefault(id(call), (call, []))[1].extend(heard)
-    return list(out.values())

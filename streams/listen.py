@@ -18,6 +18,7 @@ How the audio is cut into frames changes nothing: windows are counted from the c
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ from streams.events import (
     Utterance,
 )
 from streams.silero import WINDOW
-from streams.vad import WINDOW_MS, Probabilities, Vad
+from streams.vad import WINDOW_MS, Probabilities
 
 Heard = SpeechStarted | SpeechStopped | Utterance
 
@@ -66,11 +67,48 @@ class Endpointing:
         raise ValueError(f"expected a length of at least {self.hangover[0][0]} ms, got {length_ms}")
 
 
-class Listener:
-    """Listens to one channel. Feed it frames in order; a jump in media time counts as silence.
+class _Run:
+    """Audio that follows on itself, offered and not yet judged."""
 
-    ``push`` does all of it for one channel. For many channels, ``offer`` each its frames, have the
-    ``windows`` of all judged together (``vad.together``), and hand each its ``judged``.
+    __slots__ = ("count", "parts", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        """Index of the first sample."""
+        self.parts: list[Samples] = []
+        self.count = 0
+        """Samples in all parts."""
+
+    @property
+    def end(self) -> int:
+        return self.start + self.count
+
+    def add(self, samples: Samples) -> None:
+        if len(samples):
+            self.parts.append(samples)
+            self.count += len(samples)
+
+    def whole(self) -> Samples:
+        """Its whole windows."""
+        if len(self.parts) > 1:
+            self.parts = [np.concatenate(self.parts)]
+        size = self.count // WINDOW * WINDOW
+        return self.parts[0][:size].reshape(-1, WINDOW) if size else _NONE
+
+    def drop(self, samples: int) -> None:
+        """Let go of the first ``samples``."""
+        if samples:
+            rest = np.concatenate(self.parts)[samples:] if len(self.parts) > 1 else self.parts[0][samples:]
+            self.parts = [rest.copy()] if len(rest) else []
+            self.start += samples
+            self.count -= samples
+
+
+class Listener:
+    """Listens to one channel: ``offer`` it frames in order, have its ``windows`` judged (``streams.judge``),
+    hand it its ``judged``, until there are no more windows. A jump in media time counts as silence.
+
+    More may be offered while windows are with the judge.
     """
 
     SPEECH, SILENCE = 0.5, 0.35
@@ -82,23 +120,16 @@ class Listener:
     LONGEST_FILL_MS = 1_500
     """A longer hole needs no more silence than this: every utterance has ended by then."""
 
-    def __init__(
-        self, call_id: str, channel: Channel, vad: Vad, endpointing: Endpointing | None = None
-    ) -> None:
-        self.call_id, self.channel, self.vad = call_id, channel, vad
+    def __init__(self, call_id: str, channel: Channel, endpointing: Endpointing | None = None) -> None:
+        self.call_id, self.channel = call_id, channel
         self._rules = endpointing or Endpointing()
         self._keep = self._rules.preroll // WINDOW_MS + 3 * self.LOOKBACK
         """Windows that are held between utterances."""
-        self._position = 0
-        """Sample index behind the last window that was judged."""
-        self._offered: list[Samples] = []
-        """Samples behind ``_position``, less than a window of them once they were judged."""
-        self._waiting = 0
-        """How many."""
+        self._runs: deque[_Run] = deque([_Run(0)])
+        """What was offered and not yet judged. Between two of them is a hole. At the end of the first one is
+        the silence that ends whatever was said in it."""
         self._windows: Samples | None = None
-        """The whole ones of them, once they were asked for."""
-        self._early: list[Heard] = []
-        """Heard while frames were offered."""
+        """Those that are with the judge."""
         # The windows held: the utterance in progress, pre-roll included, or what may become pre-roll. In
         # parts, because a minute of silence is two thousand windows: no object is made for one.
         self._start = 0
@@ -115,63 +146,67 @@ class Listener:
     @property
     def media_ms(self) -> int:
         """How far this channel came."""
-        return self._ms(self._position + self._waiting)
+        return self._ms(self._runs[-1].end)
 
     @property
     def position(self) -> int:
         """Sample index of the first of ``windows()``."""
-        return self._position
+        return self._runs[0].start
+
+    @property
+    def asked_ms(self) -> int:
+        """How far this channel is heard once ``windows()`` are judged; less than a window counts as heard."""
+        run, size = self._runs[0], self.windows().size
+        return self._ms(run.end if run.count - size < WINDOW else run.start + size)
 
     @property
     def speaking(self) -> bool:
         return self._speaking
 
-    def push(self, frame: AudioFrame) -> list[Heard]:
-        """Take the next frame and return what was heard, in order of media time."""
-        self.offer(frame)
-        windows = self.windows()
-        return self.judged(self.vad.probabilities(windows) if len(windows) else np.zeros(0, np.float32))
-
     def offer(self, frame: AudioFrame) -> None:
         """Take the next frame; ``windows`` then says what has to be judged."""
         jump = frame.media_ms - self.media_ms
         if jump > self.JUMP_MS:
-            self._add(np.zeros(min(jump, self.LONGEST_FILL_MS) * SAMPLE_RATE // 1000, np.int16))
+            hole = min(jump, self.LONGEST_FILL_MS) * SAMPLE_RATE // 1000
+            self._runs[-1].add(np.zeros(hole, np.int16))
             if jump > self.LONGEST_FILL_MS:
-                self._early = self.judged(self.vad.probabilities(self.windows()))
-                self._offered, self._waiting, self._windows = [], 0, None
-                self._forget(len(self._probability))
-                self._position = self._start = frame.media_ms * SAMPLE_RATE // 1000
-        self._add(np.frombuffer(frame.pcm, "<i2", len(frame.pcm) // 2))
+                self._runs.append(_Run(frame.media_ms * SAMPLE_RATE // 1000))
+        self._runs[-1].add(np.frombuffer(frame.pcm, "<i2", len(frame.pcm) // 2))
 
     def windows(self) -> Samples:
-        """What has to be judged: int16, shape (n, WINDOW); n may be 0."""
-        if self._windows is None:
-            if len(self._offered) > 1:
-                self._offered = [np.concatenate(self._offered)]
-            whole = self._waiting // WINDOW * WINDOW
-            self._windows = self._offered[0][:whole].reshape(-1, WINDOW) if whole else _NONE
+        """What has to be judged next: int16, shape (n, WINDOW); n may be 0. The same until it is judged."""
+        if self._windows is None or not len(self._windows):
+            self._windows = self._runs[0].whole()
         return self._windows
 
     def judged(self, probabilities: Probabilities) -> list[Heard]:
-        """Take the probability of speech of each of ``windows()``; return what was heard."""
-        out, self._early = self._early, []
-        windows = self.windows()
+        """Take the probability of speech of each of ``windows()``; return what was heard.
+
+        Raises ``ValueError`` when there are not as many.
+        """
+        windows, out = self.windows(), list[Heard]()
         if len(probabilities) != len(windows):
             raise ValueError(f"expected {len(windows)} probabilities, got {len(probabilities)}")
-        if not len(windows):
-            return out
-        rest = self._offered[0][windows.size :].copy()
-        self._offered, self._waiting, self._windows = [rest] if len(rest) else [], len(rest), None
-        self._pcm += windows.astype("<i2", copy=False).tobytes()
-        first = len(self._probability)
-        new: list[float] = probabilities.tolist()
-        self._probability += new
-        self._position += windows.size
-        if not self._speaking and max(new) < self.SPEECH:
-            self._trim(len(self._probability))  # nothing can begin without a window of speech
-            return out
-        upto = first
+        self._windows = None
+        if len(windows):
+            self._pcm += windows.astype("<i2", copy=False).tobytes()
+            first = len(self._probability)
+            new: list[float] = probabilities.tolist()
+            self._probability += new
+            self._runs[0].drop(windows.size)
+            if not self._speaking and max(new) < self.SPEECH:
+                self._trim(len(self._probability))  # nothing can begin without a window of speech
+            else:
+                out = self._hear_from(first)
+        if len(self._runs) > 1 and self._runs[0].count < WINDOW:
+            self._runs.popleft()
+            self._forget(len(self._probability))
+            self._start = self.position
+        return out
+
+    def _hear_from(self, upto: int) -> list[Heard]:
+        """Hear the windows held from ``upto`` on."""
+        out: list[Heard] = []
         while upto < len(self._probability):
             upto += 1
             held = len(self._probability)
@@ -185,12 +220,6 @@ class Listener:
             return []
         upto = len(self._probability)
         return self._cut("end", upto, upto)
-
-    def _add(self, samples: Samples) -> None:
-        if len(samples):
-            self._offered.append(samples)
-            self._waiting += len(samples)
-            self._windows = None
 
     def _trim(self, upto: int) -> None:
         """Between utterances: forget windows that no pre-roll will want once ``upto`` were heard."""

@@ -22,13 +22,13 @@ from streams.degrade import Step
 from streams.events import CallEnded, CallInfo, CallStarted, Health, Inward, OutletEvent, Utterance, Word
 from streams.followed import CallDetector, FollowedCall
 from streams.heard import HeardCall
+from streams.judge import Judge
 from streams.listen import Endpointing
 from streams.outbox import Outbox
 from streams.recognise import Recogniser
 from streams.runner import CallRefused, EndReason, FrameSink, Noticed, Open, Runner, Source
 from streams.telling import Teller
 from streams.transcribe import Prompt, Transcriber
-from streams.vad import SileroVad, Vad
 from streams.voice import voice
 from streams.work import Recognised
 
@@ -76,11 +76,13 @@ class LocalRunner(Runner[_Call]):
         emit: Callable[[Sequence[OutletEvent]], Awaitable[object]],
         audio: FrameSink | None,
         most_calls: int,
-        vad: Callable[[], Vad] = SileroVad,
+        judge: Judge | None = None,
         endpointing: Endpointing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(audio=audio, most_calls=most_calls, vad=vad, endpointing=endpointing, clock=clock)
+        super().__init__(
+            audio=audio, most_calls=most_calls, judge=judge, endpointing=endpointing, clock=clock
+        )
         self._detector, self._prompt = detector, prompt
         self._recogniser = Recogniser(
             transcriber,

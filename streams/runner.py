@@ -1,9 +1,10 @@
 """The hearing of all calls of one process: what edges open, feed and close, whatever comes behind it.
 
-Every ``LISTEN_S`` the runner takes what has come for all calls and has it judged in one run. That is done on
-the event loop, hundreds of times faster than real time; what waits in a source is bounded there, and beyond
-that in the socket's buffer: a peer that sends faster is slowed by TCP. ``hear`` is for an edge that hands in
-frames itself, such as a replay.
+Every ``LISTEN_S`` the runner takes what has come for all calls and has it judged (``streams.judge``),
+hundreds of times faster than real time; while a call's audio is with the judge, no more is taken of it. What
+waits in a source is bounded there, and beyond that in the socket's buffer: a peer that sends faster is slowed
+by TCP.
+``hear`` is for an edge that hands in frames itself, such as a replay.
 
 What follows from what is heard is up to ``streams.local`` (one process does all) and ``streams.gateway``
 (workers behind a broker do).
@@ -17,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Generic, Literal, Protocol, TypeVar
 
 import structlog
@@ -41,9 +43,9 @@ from streams.events import (
     Trouble,
     Utterance,
 )
-from streams.heard import HeardCall, hear_together
+from streams.heard import HeardCall
+from streams.judge import Answer, Judge, LocalJudge, Question
 from streams.listen import Endpointing, Heard
-from streams.vad import SileroVad, Vad
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +110,11 @@ class Open:
     """Where the last partial of a channel ended that went to the model."""
     ended: bool = field(default=False, init=False)
     silence: Silence = field(default_factory=Silence, init=False)
+    heard_all: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set while nothing of the call is with the judge."""
+
+    def __post_init__(self) -> None:
+        self.heard_all.set()
 
     @property
     def call_id(self) -> str:
@@ -130,6 +137,7 @@ class Runner(Generic[C]):
     Args:
         audio: keeps the recordings, or ``None``.
         most_calls: beyond this, new calls are refused.
+        judge: judges what comes in; here and at once by default.
     """
 
     TICK_S = 0.1
@@ -141,8 +149,8 @@ class Runner(Generic[C]):
     time; but as often as this. Two thirds make what is heard wait longer for the model (three pairs of runs
     with 150 calls: p95 0.42 against 0.34 s)."""
     CALLS_AT_ONCE = 32
-    """A round hears so many calls in one go, 8 ms; between, what else waits for the loop has its turn.
-    Hearing still more together saves little."""
+    """So many calls of a round are judged together; between, what else waits for the loop has its turn.
+    Still more together saves little."""
     STALLED_S = 0.6
     """A paced call that has sent nothing for this long: its media time goes on by the clock."""
     LONGEST_PARTIAL_MS = 8_000
@@ -154,14 +162,16 @@ class Runner(Generic[C]):
         *,
         audio: FrameSink | None,
         most_calls: int,
-        vad: Callable[[], Vad] = SileroVad,
+        judge: Judge | None = None,
         endpointing: Endpointing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._audio, self._most_calls = audio, most_calls
-        self._vad, self._endpointing = vad, endpointing
+        self._judge, self._endpointing = judge or LocalJudge(), endpointing
         self.clock = clock
         self._calls: dict[str, C] = {}
+        self._to_ask: list[C] = []
+        self._is_asking = False
         self._tasks: list[asyncio.Task[None]] = []
 
     # ── what comes behind ─────────────────────────────────────────────────────────────────────────
@@ -261,10 +271,11 @@ class Runner(Generic[C]):
                 f"no room for another call ({calls} in progress, {reason}); try again in a few seconds",
                 retryable=True,
             )
-        heard = HeardCall(info, self._vad, self._endpointing)
+        heard = HeardCall(info, self._endpointing)
         heard.last_arrival_s = self.clock()
         if self._audio is not None:
             self._audio.start(info, source.rate if source is not None else SAMPLE_RATE)
+        self._judge.open(info.call_id, info.channels)
         self._calls[info.call_id] = self._begin(heard, paced, source)
         CALLS.set(len(self._calls))
         log.info("call.started", call_id=info.call_id, protocol=info.protocol)
@@ -280,32 +291,40 @@ class Runner(Generic[C]):
         call = self._calls[event.call_id]
         if isinstance(event, Hold):
             call.heard.told(event)
+            self._judge.told(event)
         self._notice(call, event)
 
     def hear(self, item: AudioFrame | Gap) -> None:
         """Take the next frame, or gap, of a call in progress; ``KeyError`` if there is no such call."""
         call = self._calls[item.call_id]
         self._take(call, [item], self.clock())
-        self._hear([call])
+        self._ask([call])
+
+    def take(self, call_id: str) -> None:
+        """Take what has come for a call; it is heard soon, and before the call is closed."""
+        if (call := self._calls.get(call_id)) is not None:
+            self._listen([call])
 
     def listen(self, call_id: str | None = None) -> None:
-        """Take what has come for all calls, or for one, and hear it; runs every ``LISTEN_S``."""
+        """Take what has come for all calls, or for one, and return when it is heard."""
         only = self._calls.get(call_id) if call_id is not None else None
-        self._listen(list(self._calls.values()) if call_id is None else [only] if only else [])
+        calls = list(self._calls.values()) if call_id is None else [only] if only else []
+        self._listen(calls)
+        self._judge.wait(lambda: any(call.heard.is_asking for call in calls))
 
     def _listen(self, calls: Sequence[C]) -> None:
-        heard: list[C] = []
+        taken: list[C] = []
         for call in calls:
             if call.source is not None:
-                self._guarded(call, partial(self._draw, call, call.source, heard))
-        if heard:
-            self._hear(heard)
+                self._guarded(call, partial(self._draw, call, call.source, taken))
+        if taken:
+            self._ask(taken)
 
-    def _draw(self, call: C, source: Source, heard: list[C]) -> None:
-        """Take what has come for a call; one that has something joins ``heard``."""
+    def _draw(self, call: C, source: Source, taken: list[C]) -> None:
+        """Take what has come for a call; one that has something joins ``taken``."""
         if items := source.take():
             self._take(call, items, source.arrived_s)
-            heard.append(call)
+            taken.append(call)
 
     def _take(self, call: C, items: Sequence[AudioFrame | Gap | Trouble], arrived_s: float) -> None:
         for item in items:
@@ -323,22 +342,67 @@ class Runner(Generic[C]):
                 if self._audio is not None:
                     self._audio.frame(item)
 
-    def _hear(self, calls: Sequence[C]) -> None:
-        for heard, items in hear_together(call.heard for call in calls):
-            call = self._calls[heard.info.call_id]
-            self._guarded(call, partial(self._heard, call, items))
-        for call in calls:
-            self._guarded(call, partial(self._reach, call, call.heard.watermark_ms))
+    def _ask(self, calls: Sequence[C]) -> None:
+        """Have judged what was taken of calls; of one that is being judged, that follows on the answer."""
+        self._to_ask += calls
+        if self._is_asking:  # a judge that answers at once
+            return
+        self._is_asking = True
+        try:
+            while self._to_ask:
+                calls, self._to_ask = self._to_ask, []
+                self._ask_once(calls)
+        finally:
+            self._is_asking = False
 
-    def _guarded(self, call: C, work: Callable[[], None]) -> None:
-        """A source or a detector that fails in one call must not cost the others their round."""
+    def _ask_once(self, calls: Sequence[C]) -> None:
+        asked: list[tuple[C, int]] = []
+        questions: list[Question] = []
+        for call in calls:
+            if call.heard.is_asking:
+                continue
+            if own := call.heard.ask():
+                call.heard_all.clear()
+                asked.append((call, len(own)))
+                questions += own
+            else:
+                self._guarded(call, partial(self._reach, call, call.heard.watermark_ms))
+        if not asked:
+            return
+        try:
+            self._judge.judge(questions, partial(self._answered, asked))
+        except Exception:
+            for call, _ in asked:
+                call.heard.unanswered()
+                call.heard_all.set()
+            raise
+
+    def _answered(self, asked: Sequence[tuple[C, int]], answers: Sequence[Answer]) -> None:
+        given, more = iter(answers), []
+        for call, count in asked:
+            call.heard_all.set()
+            if self._guarded(call, partial(self._hear, call, list(islice(given, count)))):
+                more.append(call)
+        # What was taken meanwhile, and what is behind a hole; and timers may be served up to here.
+        self._ask(more)
+
+    def _hear(self, call: C, answers: Sequence[Answer]) -> None:
+        self._heard(call, call.heard.answered(answers))
+
+    def _guarded(self, call: C, work: Callable[[], None]) -> bool:
+        """A source or a detector that fails in one call must not cost the others their round.
+
+        Returns whether it did not fail.
+        """
         try:
             work()
+            return True
         except Exception as error:
             # The message may quote what was said: only the place is told.
             place = traceback.extract_tb(error.__traceback__)[-1]
             at = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
             log.error("call.failed", call_id=call.call_id, error=type(error).__name__, at=at)
+            return False
 
     def _heard(self, call: C, items: Sequence[Heard | Hold | Trouble]) -> None:
         for item in items:
@@ -377,6 +441,8 @@ class Runner(Generic[C]):
         call = self._calls.get(call_id)
         if call is None:
             return
+        while call.heard.is_asking:
+            await call.heard_all.wait()
         self._heard(call, call.heard.finish())
         media_ms = call.heard.media_ms
         ended = CallEnded(call_id=call_id, media_ms=media_ms, reason=reason, by=by)
@@ -387,6 +453,7 @@ class Runner(Generic[C]):
         if self._audio is not None:
             await self._audio.close(call_id, media_ms)
         self._calls.pop(call_id, None)
+        self._judge.close(call_id)
         CALLS.set(len(self._calls))
         self._end(call, ended)
         log.info("call.ended", call_id=call_id, reason=reason, media_ms=media_ms, gap_ms=call.heard.gap_ms)
@@ -423,12 +490,15 @@ class Runner(Generic[C]):
                 began = self.clock()
                 try:
                     # One may have ended since the round began.
-                    self._listen([call for call in calls if self._calls.get(call.call_id) is call])
+                    self._listen([c for c in calls if self._is_free(c)])
                 except Exception as error:
                     # What was taken is lost, the calls go on.
                     log.error("listen.failed", error=type(error).__name__)
                 busy_s += self.clock() - began
                 await asyncio.sleep(0)
+
+    def _is_free(self, call: C) -> bool:
+        return self._calls.get(call.call_id) is call and not call.heard.is_asking
 
     async def _tick(self) -> None:
         while True:

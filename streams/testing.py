@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streams.audio import Samples
-from streams.events import SAMPLE_RATE, AudioFrame, Channel, Word
+from streams.events import SAMPLE_RATE, AudioFrame, Channel, Hold, Trouble, Word
 from streams.guards import Reading
+from streams.heard import HeardCall
+from streams.judge import LocalJudge
+from streams.listen import Endpointing, Heard, Listener
 from streams.transcribe import Prompt, Request
-from streams.vad import Probabilities
+from streams.vad import Probabilities, Vad
 
 
 def tone(ms: int, level: int = 8_000, hertz: float = 220.0) -> Samples:
@@ -95,6 +98,35 @@ class LoudnessVad:
         levels = np.sqrt(np.mean(np.square(windows.astype(np.float32)), axis=1))
         loud: Probabilities = (levels > self._level).astype(np.float32)
         return loud
+
+
+class Alone(Listener):
+    """A channel that nobody else is heard with: ``push`` does all of it."""
+
+    def __init__(
+        self, call_id: str, channel: Channel, vad: Vad, endpointing: Endpointing | None = None
+    ) -> None:
+        super().__init__(call_id, channel, endpointing)
+        self._vad = vad
+
+    def push(self, frame: AudioFrame) -> list[Heard]:
+        """Take the next frame and return what was heard, in order of media time."""
+        self.offer(frame)
+        out: list[Heard] = []
+        while len(windows := self.windows()):
+            out += self.judged(self._vad.probabilities(windows))
+        return out
+
+
+def hear(calls: Sequence[HeardCall], judge: LocalJudge) -> list[list[Heard | Hold | Trouble]]:
+    """Hear together what ``calls`` have taken; return what was heard of each."""
+    out: list[list[Heard | Hold | Trouble]] = [[] for _ in calls]
+    while any(asked := [call.ask() for call in calls]):
+        answers = iter(judge.answers([question for own in asked for question in own]))
+        for heard, call, own in zip(out, calls, asked, strict=True):
+            if own:
+                heard += call.answered([next(answers) for _ in own])
+    return out
 
 
 @dataclass

@@ -325,7 +325,7 @@ class Assembly:
 
     def _take_last(self, call: _Call, one: _Joined, rest: Sequence[AudioFrame | Gap] = ()) -> None:
         call_id = call.info.call_id
-        self.runner.listen(call_id)
+        self.runner.take(call_id)
         call.last_arrived_s = max(call.last_arrived_s, one.leg.arrived_s)
         with suppress(KeyError):  # the runner was stopped meanwhile
             for item in one.placement.place([*one.leg.take(), *rest], one.leg.arrived_s):

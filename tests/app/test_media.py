@@ -6,7 +6,7 @@ import pytest
 
 from app.media import NOT_FINITE, open_recording
 from streams.events import SAMPLE_RATE
-from streams.listen import Listener
+from streams.testing import Alone
 from streams.vad import SileroVad
 
 
@@ -39,7 +39,7 @@ def test_samples_that_are_no_numbers_become_silence_and_are_counted(tmp_path):
 
 def test_nothing_but_infinity_is_a_silent_call(tmp_path):
     path = float_wav(tmp_path / "inf.wav", np.full(2 * SAMPLE_RATE, np.inf))
-    listener = Listener("c", "unknown", SileroVad())
+    listener = Alone("c", "unknown", SileroVad())
     assert [h for f in open_recording(path).frames("c") for h in listener.push(f)] == []
     assert listener.finish() == []
 
@@ -57,7 +57,7 @@ def test_a_recording_shorter_than_a_window_is_heard_to_its_end_without_a_word(tm
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(np.full(2 * samples, 9000, "<i2").tobytes())
-    listeners = {c: Listener("c", c, SileroVad()) for c in ("agent", "customer")}
+    listeners = {c: Alone("c", c, SileroVad()) for c in ("agent", "customer")}
     for frame in open_recording(path).frames("c"):
         assert listeners[frame.channel].push(frame) == []
     assert [listener.finish() for listener in listeners.values()] == [[], []]

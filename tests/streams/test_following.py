@@ -29,6 +29,7 @@ from streams.events import (
 )
 from streams.following import Following
 from streams.gateway import GatewayRunner, Recognition
+from streams.judge import LocalJudge
 from streams.local import LocalRunner
 from streams.reading import Reader
 from streams.testing import LoudnessVad, ScriptedTranscriber, play, silence, tone
@@ -97,7 +98,7 @@ async def one_process(seed):
         emit=emit,
         audio=None,
         most_calls=5,
-        vad=LoudnessVad,
+        judge=LocalJudge(LoudnessVad),
     )
     await run.start()
     run.open(CallInfo(call_id="c"), paced=False)
@@ -123,7 +124,7 @@ async def heard(seed):
         recognition=lambda: Recognition(room=10, workers=1, followers=1),
         audio=None,
         most_calls=5,
-        vad=LoudnessVad,
+        judge=LocalJudge(LoudnessVad),
     )
     await run.start()
     run.open(CallInfo(call_id="c"), paced=False)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from streams import wire
 from streams.events import CallEnded, CallInfo, CallStarted, Hold, SpeechStarted, SpeechStopped, Voice
 from streams.gateway import GatewayRunner, Recognition, WorkerState
+from streams.judge import LocalJudge
 from streams.runner import CallRefused
 from streams.testing import LoudnessVad, play, silence, tone
 
@@ -40,7 +41,7 @@ def gateway(broker, recognition=THERE, **changes):
         "recognition": lambda: recognition,
         "audio": None,
         "most_calls": 3,
-        "vad": LoudnessVad,
+        "judge": LocalJudge(LoudnessVad),
         "wall": lambda: 1_000.0,
     }
     return GatewayRunner(**{**given, **changes})

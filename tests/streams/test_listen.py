@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,18 +8,23 @@ from hypothesis import strategies as st
 
 from streams.audio import MULAW, ChannelAudio, encode_mulaw
 from streams.events import SAMPLE_RATE, AudioFrame, CallInfo, SpeechStarted, SpeechStopped, Utterance
-from streams.heard import HeardCall, hear_together
-from streams.listen import Endpointing, Listener
-from streams.testing import LoudnessVad, play, silence, tone
+from streams.heard import HeardCall
+from streams.judge import LocalJudge
+from streams.listen import Endpointing
+from streams.testing import Alone, LoudnessVad, hear, play, silence, tone
 from streams.vad import SileroVad
 
 
 def listen(*pieces, rules=None, frame_ms=20):
-    listener = Listener("c", "agent", LoudnessVad(), rules)
+    listener = Alone("c", "agent", LoudnessVad(), rules)
     out = []
     for frame in play("c", "agent", np.concatenate(pieces), frame_ms=frame_ms):
         out += listener.push(frame)
     return out + listener.finish()
+
+
+def named(heard, call_id):
+    return msgspec.structs.replace(heard, call_id=call_id)
 
 
 def finals(heard):
@@ -122,7 +128,7 @@ def test_the_pre_roll_reaches_into_the_pause_that_ended_the_utterance_before():
 
 
 def test_a_hole_in_the_media_time_counts_as_silence():
-    listener = Listener("c", "agent", LoudnessVad())
+    listener = Alone("c", "agent", LoudnessVad())
     out = []
     for frame in play("c", "agent", tone(1000)):
         out += listener.push(frame)
@@ -162,7 +168,7 @@ def test_two_runs_over_the_same_audio_are_equal():
 
 
 def test_frames_of_one_sample_or_of_none_are_taken():
-    listener = Listener("c", "agent", LoudnessVad())
+    listener = Alone("c", "agent", LoudnessVad())
     for start in range(600):
         [frame] = play("c", "agent", np.ones(1, np.int16), start_ms=start * 1000 // SAMPLE_RATE)
         assert listener.push(frame) == []
@@ -175,9 +181,9 @@ def test_frames_of_one_sample_or_of_none_are_taken():
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=40))
 def test_how_the_audio_is_cut_into_frames_changes_nothing(sizes):
     audio = np.concatenate([silence(700), tone(2500), silence(300), tone(5000), silence(230), tone(900)])
-    whole = Listener("c", "agent", LoudnessVad())
+    whole = Alone("c", "agent", LoudnessVad())
     expected = whole.push(next(play("c", "agent", audio, frame_ms=60_000))) + whole.finish()
-    listener, out, at = Listener("c", "agent", LoudnessVad()), [], 0
+    listener, out, at = Alone("c", "agent", LoudnessVad()), [], 0
     while at < len(audio):
         size = sizes[at % len(sizes)]
         for frame in play("c", "agent", audio[at : at + size], at * 1000 // SAMPLE_RATE, frame_ms=60_000):
@@ -189,30 +195,33 @@ def test_how_the_audio_is_cut_into_frames_changes_nothing(sizes):
 def test_many_channels_heard_together_hear_what_each_hears_alone():
     channels = [np.concatenate([silence(100 * n), tone(900 + 300 * n), silence(800)]) for n in range(5)]
     together_, alone = [], [listen(audio, frame_ms=64) for audio in channels]
-    calls = [HeardCall(CallInfo(call_id="c", channels=("agent",)), LoudnessVad) for _ in channels]
+    judge = LocalJudge(LoudnessVad)
+    calls = [HeardCall(CallInfo(call_id=f"c{n}", channels=("agent",))) for n in range(len(channels))]
+    for call in calls:
+        judge.open(call.info.call_id, call.info.channels)
     frames = [list(play("c", "agent", audio, frame_ms=64)) for audio in channels]
     found = {id(call): [] for call in calls}
     for at in range(max(map(len, frames))):
         for call, own in zip(calls, frames, strict=True):
             for frame in own[at : at + 1]:
                 call.take(frame, arrived_s=0.0)
-        for call, heard in hear_together(calls):
+        for call, heard in zip(calls, hear(calls, judge), strict=True):
             found[id(call)] += heard
     together_ = [found[id(call)] + call.finish() for call in calls]
-    assert together_ == alone
+    assert [[named(h, "c") for h in heard] for heard in together_] == alone
 
 
 def test_a_minute_of_clipped_noise_gives_bounded_utterances():
     noise = np.random.default_rng(1).choice(np.array([-32768, 32767], np.int16), 60 * SAMPLE_RATE)
     for vad in (SileroVad(), LoudnessVad()):
-        listener = Listener("c", "agent", vad)
+        listener = Alone("c", "agent", vad)
         heard = [h for f in play("c", "agent", noise, frame_ms=64) for h in listener.push(f)]
         cut = [h for h in heard + listener.finish() if isinstance(h, Utterance)]
         assert all(u.duration_ms <= Endpointing().longest for u in cut)
 
 
 def test_a_channel_that_never_stops_talking_is_cut_at_the_longest_and_held_no_longer():
-    listener, rules = Listener("c", "agent", LoudnessVad()), Endpointing()
+    listener, rules = Alone("c", "agent", LoudnessVad()), Endpointing()
     cut, latest = [], 0
     for frame in play("c", "agent", tone(120_000), frame_ms=64):
         for heard in listener.push(frame):
@@ -228,7 +237,7 @@ def test_a_channel_that_never_stops_talking_is_cut_at_the_longest_and_held_no_lo
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(-32768, 32767), max_size=3000))
 def test_any_samples_whatever_are_heard_without_an_error(values):
-    listener = Listener("c", "agent", SileroVad())
+    listener = Alone("c", "agent", SileroVad())
     for frame in play("c", "agent", np.array(values * 4, np.int16), frame_ms=64):
         listener.push(frame)
     listener.finish()
@@ -236,7 +245,7 @@ def test_any_samples_whatever_are_heard_without_an_error(values):
 
 def telephone(samples):
     """``samples`` at 8 kHz as the listening path gets them: mu-law in chunks of 20 ms, taken every 60 ms."""
-    audio, listener = ChannelAudio("c", "customer", 8_000, MULAW), Listener("c", "customer", SileroVad())
+    audio, listener = ChannelAudio("c", "customer", 8_000, MULAW), Alone("c", "customer", SileroVad())
     wire, out = encode_mulaw(samples.astype(np.int16)), []
     for number, at in enumerate(range(0, len(wire), 160)):
         audio.put(number + 1, at // 8, wire[at : at + 160])

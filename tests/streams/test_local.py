@@ -23,6 +23,7 @@ from streams.events import (
     Voice,
     Word,
 )
+from streams.judge import LocalJudge
 from streams.local import CallRefused, LocalRunner
 from streams.testing import LoudnessVad, ScriptedTranscriber, play, silence, tone
 
@@ -89,7 +90,7 @@ def runner(outlet, script=lambda request: "保本保息", detector=None, **chang
         "emit": outlet.append,
         "audio": None,
         "most_calls": 10,
-        "vad": LoudnessVad,
+        "judge": LocalJudge(LoudnessVad),
     }
     return LocalRunner(**{**given, **changes})
 

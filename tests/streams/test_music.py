@@ -6,10 +6,10 @@ import pytest
 from streams.events import SAMPLE_RATE, CallInfo, Hold
 from streams.followed import FollowedCall
 from streams.heard import HeardCall
-from streams.listen import Listener
+from streams.judge import LocalJudge
 from streams.music import BLOCK_MS, Holds, Music
 from streams.silero import WINDOW
-from streams.testing import LoudnessVad, music, play, silence, speak, telephone, tone
+from streams.testing import LoudnessVad, hear, music, play, silence, speak, telephone, tone
 
 RANDOM = np.random.default_rng(3)
 
@@ -194,12 +194,11 @@ class Deaf(LoudnessVad):
 
 def test_the_detector_of_a_call_is_told_of_the_hold_and_a_listener_of_its_windows():
     seen = Seen()
-    call = HeardCall(CallInfo(call_id="c"), Deaf)
+    call, judge = HeardCall(CallInfo(call_id="c")), LocalJudge(Deaf)
+    judge.open("c", call.info.channels)
     followed = FollowedCall(call.info, seen, paced=True)
-    listener: Listener = call.listeners["agent"]
     for frame in play("c", "agent", music(7000)):
         call.take(frame, 0.0)
-        windows = listener.windows()
-        for item in call.judged(listener, listener.vad.probabilities(windows)):
+        for item in hear([call], judge)[0]:
             followed.noticed(item, call.media_ms)
     assert seen.events == [Hold(call_id="c", media_ms=0, held=True, source="music")]

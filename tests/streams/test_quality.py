@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from streams.audio import decode_alaw, decode_mulaw
 from streams.events import SAMPLE_RATE, CallInfo, Hold
-from streams.heard import HeardCall, hear_together
+from streams.heard import HeardCall
+from streams.judge import LocalJudge
 from streams.quality import AFTER_LIFE, FROM_THE_START, MOST_TOLD, CallQuality, ChannelQuality
 from streams.silero import WINDOW
-from streams.testing import LoudnessVad, music, play, silence, speak, telephone, tone
+from streams.testing import LoudnessVad, hear, music, play, silence, speak, telephone, tone
 from tests.streams.misread import conversation, doubled, linear, right, wrong
 
 SPOKEN = conversation()
@@ -300,7 +301,8 @@ def test_what_comes_and_goes_all_day_is_told_so_often_and_no_more():
 
 
 def test_a_heard_call_tells_of_its_troubles_beside_what_it_hears():
-    call = HeardCall(CallInfo(call_id="c"), LoudnessVad)
+    call, judge = HeardCall(CallInfo(call_id="c")), LocalJudge(LoudnessVad)
+    judge.open("c", call.info.channels)
     _, gravel = wrong(SPOKEN)["A-law as mu-law"]
     found = []
     for agent, customer in zip(
@@ -308,5 +310,5 @@ def test_a_heard_call_tells_of_its_troubles_beside_what_it_hears():
     ):
         call.take(agent, 0.0)
         call.take(customer, 0.0)
-        found += [item for _, items in hear_together([call]) for item in items if hasattr(item, "kind")]
+        found += [item for items in hear([call], judge) for item in items if hasattr(item, "kind")]
     assert [(t.channel, t.kind, t.present) for t in found] == [("customer", "noise", True)]

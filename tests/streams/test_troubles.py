@@ -11,6 +11,7 @@ from streams.arrival import MOST_SILENCES
 from streams.events import Alert, CallInfo, Hold, Marker, Trouble
 from streams.following import Following
 from streams.gateway import GatewayRunner, Recognition
+from streams.judge import LocalJudge
 from streams.local import LocalRunner
 from streams.testing import LoudnessVad, ScriptedTranscriber, play, silence, speak
 from tests.streams.misread import conversation, right, wrong
@@ -27,7 +28,7 @@ class Watched:
     def __init__(self, kind, script=lambda request: "好的"):
         self.now, self.told = 100.0, []
         given = {
-            "audio": None, "most_calls": 5, "vad": LoudnessVad, "clock": lambda: self.now,
+            "audio": None, "most_calls": 5, "judge": LocalJudge(LoudnessVad), "clock": lambda: self.now,
             "prompt": lambda call: "",
         }  # fmt: skip
         if kind == "local":
