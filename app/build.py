@@ -35,6 +35,7 @@ from app.ingest.audiosocket_server import AudioSocketServer
 from app.ingest.hints import Hints
 from app.ingest.protocols import ROUTES
 from app.ingest.session import Lines
+from app.judging import JudgingProcess
 from app.listener import listening_socket
 from app.live import Live, LocalLive
 from app.outlet import LocalOutlet, Outlet, close_interrupted
@@ -67,6 +68,7 @@ class Service:
     store: Store
     outlet: Outlet
     runner: LocalRunner | GatewayRunner
+    judging: JudgingProcess
     audio: RecordingProcess | None
     rules: RuleBook
     live: Live
@@ -113,6 +115,7 @@ class Service:
             await close_interrupted(self.store, self.outlet)
         if self.audio is not None:
             await self.audio.open()
+        self.judging.start()
         await self.runner.start()
         await self.lines.assembly.start()
         if self.lines.hints is not None:
@@ -138,6 +141,7 @@ class Service:
             await self.runner.stop()
             if self.gateway is not None and isinstance(self.runner, GatewayRunner):
                 await self.gateway.stop(self.runner)
+            await self.judging.aclose()
             if self.audio is not None:
                 await self.audio.aclose()
             await self.outlet.stop()
@@ -168,6 +172,7 @@ def build(
     store = Store.open(settings.database)
     outlet, live = shared(settings, store)
     silero.network()  # read now: what is wrong with it is said before a call begins
+    judging = JudgingProcess(settings.log_level, settings.log_json)
     audio = (
         RecordingProcess(settings.recordings, settings.log_level, settings.log_json)
         if settings.keep_audio
@@ -197,6 +202,7 @@ def build(
             emit=emit,
             audio=sound,
             most_calls=settings.max_calls,
+            judge=judging,
         )
     else:
         name = f"gateway-{secrets.token_hex(4)}"
@@ -209,6 +215,7 @@ def build(
             recognition=lambda: membership.recognition,
             audio=sound,
             most_calls=settings.max_calls,
+            judge=judging,
         )
         publisher = Publisher(settings.brokers, name, emit, sender)
         gateway = Gateway(sender, publisher, membership)
@@ -238,6 +245,7 @@ def build(
         store,
         outlet,
         runner,
+        judging,
         audio,
         book,
         live,
