@@ -53,8 +53,11 @@ AGAIN_S = 1.0
 """From a child's end to the next one's start."""
 TELL_S = 1.0
 """How often the child tells what was lost."""
-NICE = 5
+NICE = 10
 """Of the child: hearing goes before recording, which has seconds."""
+_AUTOGROUP = Path("/proc/self/autogroup")
+"""Where Linux gives each session an equal share of the processor, niceness counts within the session only:
+it has to be told for the session too."""
 _LONGEST = 64 * 2**20
 """Bytes of one message; more is no message of ours."""
 _PIPE_BYTES = 2**20
@@ -356,6 +359,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(NICE)
+        _AUTOGROUP.write_text(str(NICE))
     logs.configure(given.log_level, given.log_json)
     asyncio.run(record(given.folder, sys.stdin.buffer, sys.stdout.buffer))
 

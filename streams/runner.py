@@ -145,9 +145,8 @@ class Runner(Generic[C]):
     """How often audio is taken from the sources: 32 ms of delay on average. Two windows a channel at a time
     cost half of one at a time."""
     LONGEST_ROUND_S = 0.2
-    """With very many calls rounds come less often, so that they never take more than half of its
-    time; but as often as this. Two thirds make what is heard wait longer for the model (three pairs of runs
-    with 150 calls: p95 0.42 against 0.34 s)."""
+    """With very many calls rounds come less often, so that they never take more than a quarter of the
+    loop's time; but as often as this. What else a call needs of the loop waits less then."""
     CALLS_AT_ONCE = 32
     """So many calls of a round are judged together; between, what else waits for the loop has its turn.
     Still more together saves little."""
@@ -482,7 +481,7 @@ class Runner(Generic[C]):
         due, busy_s = self.clock(), 0.0
         while True:
             # By the clock, not by the pause: otherwise each round's own time would add to the delay.
-            wanted = max(self.LISTEN_S, 2 * busy_s)
+            wanted = max(self.LISTEN_S, 4 * busy_s)
             due = max(due + min(wanted, self.LONGEST_ROUND_S), self.clock())
             await asyncio.sleep(due - self.clock())
             busy_s = 0.0

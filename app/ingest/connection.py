@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 WRONG_TOKEN = 4401
 """WebSocket close code for a missing or wrong ingest token."""
+LOOKED_AT = 20
+"""Messages, after which it is looked at how much waits."""
 LONG_MESSAGE = 2_048
 """Bytes. Longer than 20 ms of audio are on nearly every wire."""
 
@@ -101,7 +103,7 @@ class Connection:
         """How it ended, or what was wrong."""
         self._messages = 0
         self._unheard = 0
-        """Messages since the audio was taken; a long one counts for several."""
+        """Messages since the audio was taken or looked at; a long one counts for several."""
         self.arrived_s = self._clock()
 
     @property
@@ -145,10 +147,12 @@ class Connection:
             if len(self._said) > self.MOST_SAID:
                 self.fail(IngestError(f"expected at most {self.MOST_SAID} messages at once", 1008))
             self._more.set()
-        elif self._unheard > 20 and self.call_id and self._parser.ready_ms > self.MOST_READY_MS:
+        elif self._unheard > LOOKED_AT and self.call_id:
             # Counted first: few messages hold more than 20 ms, and those that do count more. All calls are
             # heard, not this one alone: a runner that is late is late for all, and one by one takes longer.
-            self._assembly.runner.listen()
+            self._unheard = 0
+            if self._parser.ready_ms > self.MOST_READY_MS:
+                self._assembly.runner.listen()
 
     # ── as a call's leg ───────────────────────────────────────────────────────────────────────────
 
