@@ -27,6 +27,8 @@ class Part:
     done: bool = False
     reading: Reading | None = None
     """``None`` also where the model failed."""
+    decided: bool = False
+    """It was also read without the prompt."""
     seconds: float = 0.0
     """Of the model's time."""
 
