@@ -34,8 +34,8 @@ class Kind(IntEnum):
     SUSPICIOUS = 0
     """A final in which something was already suspected."""
     DOUBTED = 1
-    """A final, or a breath, whose words may be the prompt's own; goes again without it. At most one for each
-    reading, and short: an alert may hang on it, and it is never given up."""
+    """Read already, but its words may be the prompt's own; goes again without it. An alert may hang on it: it
+    is never given up, and bounded by what was read, as there is at most one for each reading."""
     FINAL = 2
     AHEAD = 3
     """Up to a breath: a partial that is the final too if the silence goes on."""

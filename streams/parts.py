@@ -40,6 +40,8 @@ class Parts:
     utterance_id: str
     start_ms: int
     parts: list[Part] = field(default_factory=list)
+    told_ms: int = 0
+    """Where the last beginning ended that was told."""
 
     def next_ms(self) -> int:
         """Where the next part begins."""

@@ -217,7 +217,9 @@ class Recogniser:
     def _queue(self, task: Task, kind: Kind, now: float) -> None:
         utterance = task.utterance
         frames = window_for(len(task.pcm) / 32_000)
-        if kind is Kind.RETRY or task.doubted is not None:
+        # A beginning will be read again, a final will not.
+        lasts = task.utterance.final or task.part is not None
+        if kind is Kind.RETRY or (task.doubted is not None and lasts):
             frames = retry_window_for(frames)
         shape = Shape(frames, len(self._told(task).tokens))
         job: Job[Task | Search] = Job((utterance.call_id, utterance.channel), kind, shape, now, task)
@@ -353,10 +355,8 @@ class Recogniser:
             RECITED.labels("yes" if reading is told else "no").inc()
             task = replace(task, doubted=None)
         elif reading is not None and recited(reading, task.prompt.text):
-            # No evidence yet. A partial waits for what is said next, or for the breath.
-            if kind is not Kind.PARTIAL:
-                again = kind if kind is Kind.BACKGROUND else Kind.DOUBTED
-                self._queue(replace(task, doubted=reading), again, self._clock())
+            again = kind if kind is Kind.BACKGROUND else Kind.DOUBTED
+            self._queue(replace(task, doubted=reading), again, self._clock())
             return
         if task.part is None or task.parts is None:
             self._answered(task, reading, told is not None)
@@ -410,6 +410,10 @@ class Recogniser:
         overtaken = task.part is None and any(p.end_ms > task.utterance.end_ms for p in before)
         if overtaken or not all(part.done for part in before):
             return
+        if parts is not None:
+            if task.utterance.end_ms < parts.told_ms:
+                return  # it was read twice, and a longer one meanwhile
+            parts.told_ms = task.utterance.end_ms
         # What a guard refused is no evidence behind a partial either.
         heard = [p.reading for p in before if p.reading and rejected(p.reading, task.prompt.text) is None]
         whole = joined([*heard, reading])

@@ -1,6 +1,7 @@
 """The recogniser around a scripted model; the real one is in test_transcribe.py and test_end_to_end.py."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -51,6 +52,14 @@ class Heard:
             await asyncio.sleep(0)
             await asyncio.gather(*self.recogniser._running)
         await asyncio.sleep(0)
+
+
+async def until(reached):
+    for _ in range(1_000_000):
+        if reached():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")
 
 
 async def test_an_utterance_without_a_breath_is_read_once_when_it_ends():
@@ -239,10 +248,29 @@ async def test_a_machine_that_has_no_time_for_retries_still_reads_these_again():
     assert [r.transcript.text for r in heard.finals] == ["可以的"]
 
 
-async def test_a_partial_of_the_prompts_words_is_not_told():
+async def test_a_partial_of_the_prompts_words_is_told_when_it_was_read_again():
     heard = copies()
     await heard.submit(utterance(800, final=False, endpoint="partial"))
-    assert (heard.partials, len(heard.asked)) == ([], 1)
+    assert [p.transcript.text for p in heard.partials] == ["可以的"]
+    assert heard.transcriber.batches == [(250, 1), (250, 1)], "it goes on: no larger window for it"
+
+
+async def test_a_partial_that_is_read_again_gives_way_to_a_longer_one_that_was_told_meanwhile():
+    gate = threading.Event()
+
+    def script(request):
+        if request.seconds > 1:
+            return "可以的没有问题"
+        return "国家担保" if request.prompt.text or not gate.wait(60) else "可以的"
+
+    heard = Heard(script, prompt=PROMPT)
+    await heard.submit(utterance(800, final=False, endpoint="partial"), settle=False)
+    await until(lambda: len(heard.asked) == 2)
+    await heard.submit(utterance(1500, final=False, endpoint="partial"), settle=False)
+    await until(lambda: heard.partials)
+    gate.set()
+    await asyncio.gather(*heard.recogniser._running)
+    assert [p.transcript.text for p in heard.partials] == ["可以的没有问题"]
 
 
 async def test_what_was_read_at_a_breath_is_told_when_it_was_read_again():
