@@ -271,8 +271,7 @@ class Recogniser:
         seconds = self._clock() - started
         self._scheduler.cost.learn(batch.shape, len(batch.jobs), seconds)
         # Second readings and word times are given up before a final has to wait: they need no room.
-        lasting = (*FINALS, Kind.DOUBTED, Kind.BACKGROUND)
-        needed = sum(job.kind in lasting for job in batch.jobs) / len(batch.jobs)
+        needed = sum(map(self._is_needed, batch.jobs)) / len(batch.jobs)
         self.headroom.worked(seconds * (1 - needed), finals=False, now_s=self._clock())
         self.headroom.worked(seconds * needed, finals=True, now_s=self._clock())
         BATCH_SIZE.observe(len(batch.jobs))
@@ -293,6 +292,13 @@ class Recogniser:
                 share_s = seconds / len(batch.jobs)
                 self._guarded(job.call_id, partial(self._answer, job.kind, task, reading, share_s))
         self._dispatch()
+
+    @staticmethod
+    def _is_needed(job: Job[Task | Search]) -> bool:
+        """Whether it is a final's, so that its time cannot be saved."""
+        if job.kind is Kind.DOUBTED:
+            return isinstance(job.payload, Task) and job.payload.utterance.final
+        return job.kind in (*FINALS, Kind.BACKGROUND)
 
     async def _read(self, tasks: list[Task], shape: Shape) -> list[Reading | None]:
         """Readings in order; ``None`` where the model failed. A batch that fails is tried job by job."""
@@ -348,6 +354,8 @@ class Recogniser:
         """Take a reading of the model's. ``share_s``: of the batch's time, this reading's part."""
         if task.part is not None:
             task.part.seconds += share_s
+            if id(task.parts) in self._ending and not task.utterance.final:
+                self.headroom.was_final(share_s, self._clock())
         told = task.doubted
         if told is not None:
             if reading is not None:
@@ -355,6 +363,7 @@ class Recogniser:
             RECITED.labels("yes" if reading is told else "no").inc()
             task = replace(task, doubted=None)
         elif reading is not None and recited(reading, task.prompt.text):
+            # No evidence, neither for a final nor for a beginning, before it was read without the prompt.
             again = kind if kind is Kind.BACKGROUND else Kind.DOUBTED
             self._queue(replace(task, doubted=reading), again, self._clock())
             return
@@ -366,8 +375,6 @@ class Recogniser:
         if id(parts) not in self._ending:
             self._answered(task, reading, told is not None)
             return
-        if kind is Kind.AHEAD:
-            self.headroom.was_final(share_s, self._clock())
         if parts.done:
             self._join(parts)
 
