@@ -2,7 +2,8 @@
 
 Every call's utterances meet here, above the model. The rules, in the order in which they are asked:
 
-1. A job belongs to a *class*: suspicious finals, finals, breaths, partials, retries, word times, background.
+1. A job belongs to a *class*: suspicious finals, doubted readings, finals, breaths, partials, retries, word
+   times, background.
    The class gives its deadline (arrival + ``BUDGET_S``) and its rank. A job whose deadline has passed ranks
    with the finals, so that nothing starves; but not a partial, which is nothing worth once it is late.
    Among partials the call that was served longest ago comes first, so that no talkative call takes
@@ -14,8 +15,8 @@ Every call's utterances meet here, above the model. The rules, in the order in w
    a second. (``<|startoftranscript|>`` must stand at the same position throughout a batch.)
 4. At most one partial per channel waits; a newer one takes its place, a final removes it.
 
-Finals are never dropped. Everything else is bounded: one partial per channel, and ``most_retries`` each of
-retries and of word times, beyond which ``Scheduler.submit`` gives them back.
+Finals are never dropped, nor what decides about one. Everything else is bounded: one partial per channel, and
+``most_retries`` each of retries and of word times, beyond which ``Scheduler.submit`` gives them back.
 """
 
 from __future__ import annotations
@@ -32,15 +33,18 @@ class Kind(IntEnum):
 
     SUSPICIOUS = 0
     """A final in which something was already suspected."""
-    FINAL = 1
-    AHEAD = 2
+    DOUBTED = 1
+    """Read already, but its words may be the prompt's own; goes again without it. An alert may hang on it: it
+    is never given up, and bounded by what was read, as there is at most one for each reading."""
+    FINAL = 2
+    AHEAD = 3
     """Up to a breath: a partial that is the final too if the silence goes on."""
-    PARTIAL = 3
-    RETRY = 4
+    PARTIAL = 4
+    RETRY = 5
     """A final that the short window got wrong; goes again with a larger one."""
-    WORDS = 5
+    WORDS = 6
     """When each word of a final that raised an alert was said."""
-    BACKGROUND = 6
+    BACKGROUND = 7
     """A final of a recording that is replayed: nobody waits for it."""
 
 
@@ -52,6 +56,7 @@ FINALS = (Kind.SUSPICIOUS, Kind.FINAL)
 
 BUDGET_S = {
     Kind.SUSPICIOUS: 0.3,
+    Kind.DOUBTED: 0.3,
     Kind.FINAL: 0.8,
     Kind.AHEAD: 0.4,
     Kind.PARTIAL: 1.0,
@@ -178,7 +183,7 @@ class Scheduler(Generic[Payload]):
 
     def give_up(self, kind: Kind) -> list[Job[Payload]]:
         """Remove and return all waiting partials, retries or word times (when the service degrades)."""
-        if kind in (*FINALS, Kind.BACKGROUND):
+        if kind in (*FINALS, Kind.DOUBTED, Kind.BACKGROUND):
             raise ValueError("finals are never given up")
         gone = [job for job in self._jobs if job.kind is kind]
         self._jobs = [job for job in self._jobs if job.kind is not kind]

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from streams.sounding import alike
 
 PHANTOMS = (
     # What the model was taught to hear at the end of subtitled videos: nobody says these on a bank's line.
@@ -35,7 +38,12 @@ PHANTOMS = (
     "编曲",
     "李宗盛",
 )
+PIECE = 3
+"""Characters in a row that a text has of the prompt: fewer are in both by chance."""
+RECITED = 0.4
+"""Of a text's characters, so many are pieces of the prompt's words where it may be nothing else."""
 _WORDLESS = re.compile(r"[\W_]+")
+_BETWEEN_WORDS = re.compile(r"[、。，,]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +121,42 @@ def patched(said: str, prompt: str) -> bool:
 
     At least two pieces of three characters and more, and three quarters of the text.
     """
-    at = pieces = covered = 0
+    pieces = list(_pieces(said, prompt))
+    covered = sum(map(len, pieces))
+    return len(said) >= 8 and len(pieces) >= 2 and covered >= 0.75 * len(said)
+
+
+def recited(reading: Reading, prompt: str) -> tuple[str, ...]:
+    """What the reading has of the prompt's words, where that is much of it; else nothing.
+
+    From a clip that tells it little (one short word, a faint or noisy one) the model copies a word of the
+    prompt, the last above all, and now and then writes what it did hear beside it; its own probability does
+    not tell. Words that were really said are also told by a reading without the prompt (``decided``).
+    """
+    said = wordless(reading.text)
+    pieces = tuple(_pieces(said, "\n".join(map(wordless, _BETWEEN_WORDS.split(prompt)))))
+    return pieces if sum(map(len, pieces)) >= RECITED * len(said) else ()
+
+
+def decided(told: Reading, untold: Reading, prompt: str) -> Reading:
+    """Of a reading that is ``recited`` and one of the same clip without the prompt, the one to go by.
+
+    Where both sound alike the prompt has done what it is for: its words are spelled as the rules expect them.
+    """
+    heard = wordless(untold.text)
+    return told if all(alike(piece, heard) for piece in recited(told, prompt)) else untold
+
+
+def _pieces(said: str, prompt: str) -> Iterator[str]:
+    """The longest runs of ``said`` that stand in ``prompt``, from left to right, ``PIECE`` and longer."""
+    at = 0
     while at < len(said):
         length = 0
         while at + length < len(said) and said[at : at + length + 1] in prompt:
             length += 1
-        if length >= 3:
-            pieces, covered = pieces + 1, covered + length
+        if length >= PIECE:
+            yield said[at : at + length]
         at += max(1, length)
-    return len(said) >= 8 and pieces >= 2 and covered >= 0.75 * len(said)
 
 
 def without_loops(text: str) -> str:

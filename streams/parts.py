@@ -27,6 +27,8 @@ class Part:
     done: bool = False
     reading: Reading | None = None
     """``None`` also where the model failed."""
+    decided: bool = False
+    """It was also read without the prompt."""
     seconds: float = 0.0
     """Of the model's time."""
 
@@ -38,6 +40,8 @@ class Parts:
     utterance_id: str
     start_ms: int
     parts: list[Part] = field(default_factory=list)
+    told_ms: int = 0
+    """Where the last beginning ended that was told."""
 
     def next_ms(self) -> int:
         """Where the next part begins."""

@@ -18,10 +18,10 @@ from functools import partial
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from streams.batching import FINALS, PARTIALS, Batch, Job, Kind, Scheduler, Shape
+from streams.batching import FINALS, Batch, Job, Kind, Scheduler, Shape
 from streams.degrade import Degradation
 from streams.events import Transcript, Utterance, Word
-from streams.guards import Reading, rejected, suspicious
+from streams.guards import Reading, decided, recited, rejected, suspicious
 from streams.headroom import Headroom
 from streams.parts import Parts, joined
 from streams.transcribe import (
@@ -56,6 +56,7 @@ SPEECH = Counter("duting_speech_seconds", "Speech sent to the model as finals")
 REJECTED = Counter("duting_readings_rejected", "Readings that a guard refused", ["reason"])
 READ_AHEAD = Counter("duting_finals_read_ahead", "Finals that had been read when their silence was over")
 RETRIES = Counter("duting_retries", "Suspicious readings sent again", ["reason"])
+RECITED = Counter("duting_readings_recited", "Of the prompt's words, read again without it", ["kept"])
 
 
 class Recogniser:
@@ -155,16 +156,19 @@ class Recogniser:
 
     def _join(self, parts: Parts) -> None:
         """All parts of an utterance that has ended are read."""
-        kind, final = self._ending.pop(id(parts))
+        ending = self._ending.pop(id(parts), None)
+        if ending is None:
+            return  # a part that a longer one has replaced came late
+        kind, final = ending
         final = replace(final, asr_s=parts.parts[-1].seconds)
         believed = [r for r in parts.readings if rejected(r, final.prompt.text) is None]
         if parts.whole:
-            self._answered(kind, final, parts.parts[0].reading)
+            self._answered(final, parts.parts[0].reading, parts.parts[0].decided)
         elif parts.failed or len(believed) < len(parts.readings):
             self._queue(final, kind, self._clock())
             self._dispatch()
         else:
-            self._answered(kind, final, joined(believed) if believed else parts.parts[-1].reading)
+            self._answered(final, joined(believed) if believed else parts.parts[-1].reading, False)
 
     def forget(self, call_id: str) -> None:
         """The call is over."""
@@ -213,13 +217,19 @@ class Recogniser:
     def _queue(self, task: Task, kind: Kind, now: float) -> None:
         utterance = task.utterance
         frames = window_for(len(task.pcm) / 32_000)
-        if kind is Kind.RETRY:
+        # A beginning will be read again, a final will not.
+        lasts = task.utterance.final or task.part is not None
+        if kind is Kind.RETRY or (task.doubted is not None and lasts):
             frames = retry_window_for(frames)
-        shape = Shape(frames, len(task.prompt.tokens))
+        shape = Shape(frames, len(self._told(task).tokens))
         job: Job[Task | Search] = Job((utterance.call_id, utterance.channel), kind, shape, now, task)
         for gone in self._scheduler.submit(job):
             if gone is job:
                 self._settle(task, task.first)
+
+    def _told(self, task: Task) -> Prompt:
+        """What the model is told before it reads."""
+        return task.prompt if task.doubted is None else self.prompt("")
 
     def _dispatch(self) -> None:
         while self._free:
@@ -261,7 +271,7 @@ class Recogniser:
         seconds = self._clock() - started
         self._scheduler.cost.learn(batch.shape, len(batch.jobs), seconds)
         # Second readings and word times are given up before a final has to wait: they need no room.
-        needed = sum(job.kind in (*FINALS, Kind.BACKGROUND) for job in batch.jobs) / len(batch.jobs)
+        needed = sum(map(self._is_needed, batch.jobs)) / len(batch.jobs)
         self.headroom.worked(seconds * (1 - needed), finals=False, now_s=self._clock())
         self.headroom.worked(seconds * needed, finals=True, now_s=self._clock())
         BATCH_SIZE.observe(len(batch.jobs))
@@ -279,12 +289,20 @@ class Recogniser:
             else:
                 task = replace(job.payload, asr_s=job.payload.asr_s + seconds)
                 reading = answer if isinstance(answer, Reading) else None
-                self._answer(job.kind, task, reading, seconds / len(batch.jobs))
+                share_s = seconds / len(batch.jobs)
+                self._guarded(job.call_id, partial(self._answer, job.kind, task, reading, share_s))
         self._dispatch()
+
+    @staticmethod
+    def _is_needed(job: Job[Task | Search]) -> bool:
+        """Whether it is a final's, so that its time cannot be saved."""
+        if job.kind is Kind.DOUBTED:
+            return isinstance(job.payload, Task) and job.payload.utterance.final
+        return job.kind in (*FINALS, Kind.BACKGROUND)
 
     async def _read(self, tasks: list[Task], shape: Shape) -> list[Reading | None]:
         """Readings in order; ``None`` where the model failed. A batch that fails is tried job by job."""
-        requests = [Request(task.pcm, task.prompt) for task in tasks]
+        requests = [Request(task.pcm, self._told(task)) for task in tasks]
         loop = asyncio.get_running_loop()
         try:
             work = loop.run_in_executor(self._pool, self._transcriber.transcribe, requests, shape.frames)
@@ -334,18 +352,31 @@ class Recogniser:
 
     def _answer(self, kind: Kind, task: Task, reading: Reading | None, share_s: float) -> None:
         """Take a reading of the model's. ``share_s``: of the batch's time, this reading's part."""
+        if task.part is not None:
+            task.part.seconds += share_s
+            if id(task.parts) in self._ending and not task.utterance.final:
+                self.headroom.was_final(share_s, self._clock())
+        told = task.doubted
+        if told is not None:
+            if reading is not None:
+                reading = decided(told, reading, task.prompt.text)
+            RECITED.labels("yes" if reading is told else "no").inc()
+            task = replace(task, doubted=None)
+        elif reading is not None and recited(reading, task.prompt.text):
+            # No evidence, neither for a final nor for a beginning, before it was read without the prompt.
+            again = kind if kind is Kind.BACKGROUND else Kind.DOUBTED
+            self._queue(replace(task, doubted=reading), again, self._clock())
+            return
         if task.part is None or task.parts is None:
-            self._guarded(task.utterance.call_id, lambda: self._answered(kind, task, reading))
+            self._answered(task, reading, told is not None)
             return
         parts = task.parts
-        task.part.done, task.part.reading, task.part.seconds = True, reading, share_s
+        task.part.done, task.part.reading, task.part.decided = True, reading, told is not None
         if id(parts) not in self._ending:
-            self._guarded(task.utterance.call_id, lambda: self._answered(kind, task, reading))
+            self._answered(task, reading, told is not None)
             return
-        if kind is Kind.AHEAD:
-            self.headroom.was_final(share_s, self._clock())
         if parts.done:
-            self._guarded(task.utterance.call_id, lambda: self._join(parts))
+            self._join(parts)
 
     @staticmethod
     def _guarded(call_id: str, tell: Callable[[], None]) -> None:
@@ -362,8 +393,9 @@ class Recogniser:
                 at=f"{place.filename}:{place.lineno}",
             )
 
-    def _answered(self, kind: Kind, task: Task, reading: Reading | None) -> None:
-        if kind in PARTIALS:
+    def _answered(self, task: Task, reading: Reading | None, is_decided: bool) -> None:
+        """``is_decided``: it was also read without the prompt, and in a larger window."""
+        if not task.utterance.final:
             if reading is not None and rejected(reading, task.prompt.text) is None:
                 self._tell_partial(task, reading)
         elif reading is None:
@@ -371,7 +403,7 @@ class Recogniser:
         elif task.first is not None:
             self._settle(task, max((task.first, reading), key=lambda r: self._belief(r, task)))
         else:
-            doubt = suspicious(reading)
+            doubt = None if is_decided else suspicious(reading)
             if doubt is None or self.degradation.step >= 3:
                 self._settle(task, reading)
             else:
@@ -385,6 +417,10 @@ class Recogniser:
         overtaken = task.part is None and any(p.end_ms > task.utterance.end_ms for p in before)
         if overtaken or not all(part.done for part in before):
             return
+        if parts is not None:
+            if task.utterance.end_ms < parts.told_ms:
+                return  # it was read twice, and a longer one meanwhile
+            parts.told_ms = task.utterance.end_ms
         # What a guard refused is no evidence behind a partial either.
         heard = [p.reading for p in before if p.reading and rejected(p.reading, task.prompt.text) is None]
         whole = joined([*heard, reading])

@@ -39,6 +39,8 @@ class Task:
     """What of it this is; else it is all of the utterance behind ``parts``."""
     first: Reading | None = None
     """Of the short window, when this is a retry."""
+    doubted: Reading | None = None
+    """What may only have been read in the prompt, when this is the reading without it."""
     asr_s: float = 0.0
 
     @property

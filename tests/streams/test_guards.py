@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.guards import Reading, rejected, suspicious, without_loops
+from streams.guards import Reading, decided, recited, rejected, suspicious, without_loops
 
 PROMPT = "以下是银行客服的普通话通话。保本保息、稳赚不赔、验证码、转账、投诉。"
 
@@ -72,3 +72,38 @@ def test_a_text_put_together_from_the_prompt_is_refused_when_the_model_was_not_s
 def test_a_reading_that_the_model_hardly_believes_is_refused():
     assert rejected(reading(log_probability=-1.05), "") == "log_probability"
     assert rejected(reading(log_probability=-0.95), "") is None
+
+
+@pytest.mark.parametrize("said", ["保本保息", "稳赚不赔。", "嗯，验证码", "保本保", "保本保息一下"])
+def test_a_text_that_is_nearly_nothing_but_words_of_the_prompt_may_be_the_prompts(said):
+    assert recited(reading(said), PROMPT)
+
+
+@pytest.mark.parametrize("said", ["可以的", "我想投诉", "我们这个产品是保本保息的您放心", "", "。"])
+def test_a_text_that_has_words_of_its_own_is_the_callers(said):
+    assert not recited(reading(said), PROMPT)
+
+
+def test_a_run_across_two_words_of_the_prompt_is_none_of_its_words():
+    assert not recited(reading("息稳赚"), PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("told", "untold", "by"),
+    [
+        ("保本保息", "薄奔保锡", "told"),
+        ("保本保息", "可以的", "untold"),
+        ("保本保息，稳赚不赔", "薄奔保锡，我先问一下", "untold"),
+        ("保本保息，我想问一下", "好，我想问一下", "untold"),
+        ("保本保息", "", "untold"),
+    ],
+)
+def test_words_of_the_prompt_stay_where_the_reading_without_it_sounds_like_them(told, untold, by):
+    one, other = reading(told), reading(untold)
+    assert decided(one, other, PROMPT) is {"told": one, "untold": other}[by]
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_of_two_readings_one_is_taken(told, untold):
+    one, other = reading(told), reading(untold)
+    assert decided(one, other, told + "、" + PROMPT) in (one, other)

@@ -526,3 +526,20 @@ async def test_who_hung_up_is_told_where_the_telephony_knows():
     assert detector.seen[-1].by == "customer"
     (ended,) = outlet.of(CallEnded)
     assert ended.by == "customer"
+
+
+@pytest.mark.parametrize("paced", [True, False])
+async def test_a_word_that_only_the_prompt_has_reaches_no_detector(paced):
+    outlet, detector = Outlet(), Words("国家担保")
+    run = runner(
+        outlet,
+        lambda request: "国家担保" if request.prompt.text else "可以的",
+        detector=detector,
+        prompt=lambda call: "以下是银行客服的普通话通话。保本保息、国家担保",
+    )
+    await run.start()
+    await whole_call(run, np.concatenate([silence(500), tone(800), silence(800)]), paced=paced)
+    await run.stop()
+    assert [t.text for t in outlet.of(Transcript) if t.final] == ["可以的"]
+    assert not [e for e in detector.seen if isinstance(e, Transcript) and "国家担保" in e.text]
+    assert not outlet.of(Alert)

@@ -203,3 +203,11 @@ async def test_it_says_how_many_calls_it_holds():
     assert state.room == 17, "two workers, of which 85 % may go to finals"
     assert state.step == 0
     assert state.pace_ms is not None
+
+
+async def test_a_word_that_only_the_prompt_has_is_not_answered():
+    rig = Rig(ScriptedTranscriber(lambda request: "国家担保" if request.prompt.text else "可以的"))
+    rig.take(speech(prompt="以下是银行客服的普通话通话。保本保息、国家担保"))
+    await rig.until(1)
+    assert [read.transcript.text for read in rig.answers] == ["可以的"]
+    assert rig.done == [0]
