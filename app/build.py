@@ -2,7 +2,7 @@
 
 ingest ───► listen ─► transcribe ─► detect ─► raise ─► outlet ─► dashboard
 telephones  └──────────── LocalRunner ─────────────┘   store     feed
-Assembly
+Assembly    JudgingProcess: is it speech?   RecordingProcess
 
 In a cluster the middle is elsewhere, behind the topics of a broker:
 
