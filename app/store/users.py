@@ -34,6 +34,10 @@ class Person(Struct, frozen=True, kw_only=True):
     username: str
     name: str
     role: str
+    teams: tuple[str, ...] = ()
+    """Whose calls a supervisor sees (``*``: all); the team of an agent. See ``app.rights``."""
+    scopes: tuple[str, ...] = ()
+    """Of a program (role ``token``): what its token is for."""
 
 
 class Users:
