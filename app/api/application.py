@@ -29,6 +29,7 @@ from app.api.attempts import Attempts
 from app.api.described import describe
 from app.api.guard import Guard
 from app.api.people import Readings, may_listen
+from app.api.vigil import Vigil
 from app.ears import Listening
 from app.live import Live, LocalLive
 from app.outlet import Outlet
@@ -88,6 +89,7 @@ def application(
     app.state.door = session.Door(Attempts(app.state.live))
     app.state.readings = Readings()
     app.state.rooms = rooms if rooms is not None else listen.Rooms(Listening())
+    app.state.vigil = Vigil(store, app.state.live)
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 
     problems.install(app)

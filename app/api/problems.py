@@ -23,6 +23,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "接入令牌缺失或不正确（DUTING_INGEST_TOKEN）。",
         "The ingest token is missing or wrong: see DUTING_INGEST_TOKEN.",
     ),
+    "token_refused": (
+        401,
+        "令牌无效、已过期或已撤销。",
+        "The token is unknown, has expired or was revoked.",
+    ),
     "role_not_allowed": (403, "您的角色无权查看或操作。", "Your role may not see or do this."),
     "not_yours": (
         403,

@@ -51,7 +51,7 @@ def code(response) -> str:
 # ── who may ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_route_is_either_known_to_be_open_or_refuses_strangers_and_agents(at: House) -> None:
+def test_every_route_is_either_known_to_be_open_or_refuses_strangers(at: House) -> None:
     described = at.client.get("/api/openapi.json").json()["paths"]
     # These have tests of their own; the last one is for machines.
     assert set(described) - OPEN - {
@@ -66,22 +66,15 @@ def test_every_route_is_either_known_to_be_open_or_refuses_strangers_and_agents(
     for path in GUARDED:
         response = at.client.get(path)
         assert (response.status_code, code(response)) == (401, "login_required")
-    at.log_in("agent")
-    for path in GUARDED:
-        response = at.client.get(path)
-        assert (response.status_code, code(response)) == (403, "role_not_allowed")
 
 
-def test_there_is_one_socket_and_it_refuses_strangers_and_agents(at: House) -> None:
-    for account, expected in ((None, 4401), ("agent", 4403)):
-        if account is not None:
-            at.log_in(account)
-        with (
-            at.client.websocket_connect("/api/events") as socket,
-            pytest.raises(WebSocketDisconnect) as caught,
-        ):
-            socket.receive_json()
-        assert caught.value.code == expected
+def test_there_is_one_socket_and_it_refuses_strangers(at: House) -> None:
+    with (
+        at.client.websocket_connect("/api/events") as socket,
+        pytest.raises(WebSocketDisconnect) as caught,
+    ):
+        socket.receive_json()
+    assert caught.value.code == 4401
 
 
 @pytest.mark.parametrize("role", ["supervisor", "inspector", "administrator"])

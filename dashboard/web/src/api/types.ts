@@ -13,6 +13,7 @@ export interface CallInfo {
   call_id: string
   protocol?: string
   agent?: string | null
+  team?: string | null
   queue?: string | null
   customer?: string | null
   customer_level?: string | null
@@ -154,6 +155,7 @@ export type EventType =
   | 'call.started'
   | 'call.updated'
   | 'call.ended'
+  | 'call.left'
   | 'utterance.partial'
   | 'utterance.final'
   | 'alert.raised'
