@@ -118,7 +118,8 @@ class Vigil:
             return
         self._asked = self._clock()
         for watch in watches:
-            if present.get((watch.kind, watch.secret)) != watch.person:
+            now = present.get((watch.kind, watch.secret))
+            if now is None or _rights(now) != _rights(watch.person):
                 watch.end(NOT_LOGGED_IN)
         if self._clock() - self._announced >= HEARTBEAT_S:
             self._announced = self._clock()
@@ -144,3 +145,7 @@ class Vigil:
         watching = Watching(username=person.username, name=person.name, role=person.role, teams=person.teams)
         with suppress(LiveError):  # who watches is worth less than that they see
             await self._live.announce(PERSON, person.username, msgspec.json.encode(watching), PRESENT_S)
+
+
+def _rights(person: Person) -> tuple[object, ...]:
+    return person.username, person.role, person.teams, person.scopes

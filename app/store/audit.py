@@ -25,12 +25,15 @@ class Audit:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def record(self, username: str, action: str, subject: str | None, address: str | None) -> None:
+    def record(
+        self, username: str, action: str, subject: str | None, address: str | None, detail: str | None = None
+    ) -> None:
         """``action`` is ``call.read``, ``call.audio``, ``alert.taken``, ``alert.released``,
         ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
         ``user.added``, ``user.role``, ``user.teams``, ``user.disabled``, ``user.enabled``, ``user.password``,
         ``token.added``, ``token.revoked``, ``audit.read``, ``audit.verified``.
-        ``subject`` is the call, the alert, the version, the account or the token that it is about.
+        ``subject`` is the call, the alert, the version, the account or the token that it is about; ``detail``
+        what it became. Neither holds what was said, nor a number.
 
         Safe from several processes at once: each entry follows the one that was committed before it.
         """
@@ -38,10 +41,11 @@ class Audit:
         username, action = clean(username), clean(action)
         subject = None if subject is None else clean(subject)
         address = None if address is None else clean(address)
+        detail = None if detail is None else clean(detail)
         with self._store.writing() as session:
             hold(session, AUDITING)
             head = session.scalar(select(AuditRow.hash).order_by(AuditRow.audit_id.desc()).limit(1))
-            entry = Entry(written(now()), username, action, subject, address)
+            entry = Entry(written(now()), username, action, subject, address, detail)
             digest = chained(BEGINNING if head is None else head, entry)
             session.add(AuditRow(**entry._asdict(), hash=digest))
 
@@ -92,6 +96,7 @@ class Audit:
                 rows = session.scalars(query).all()
             for row in rows:
                 last = row.audit_id
-                yield last, Entry(row.at, row.username, row.action, row.subject, row.address), row.hash
+                entry = Entry(row.at, row.username, row.action, row.subject, row.address, row.detail)
+                yield last, entry, row.hash
             if len(rows) < ROWS_PER_READ:
                 return

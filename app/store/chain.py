@@ -25,6 +25,7 @@ class Entry(NamedTuple):
     action: str
     subject: str | None
     address: str | None
+    detail: str | None
 
 
 def chained(previous: str, entry: Entry) -> str:

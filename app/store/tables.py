@@ -245,5 +245,7 @@ class AuditRow(Base):
     action: Mapped[str]
     subject: Mapped[str | None]
     address: Mapped[str | None]
+    detail: Mapped[str | None]
+    """What it became: the role that somebody was given."""
     hash: Mapped[str] = mapped_column(server_default="")
     """Of the entry before and of this one's content, see ``app.store.chain``."""

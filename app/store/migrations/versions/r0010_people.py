@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name="uq_tokens_name"),
         sa.UniqueConstraint("token_hash", name="uq_tokens_token_hash"),
     )
+    op.add_column("audit", sa.Column("detail", sa.Text()))
     op.add_column("audit", sa.Column("hash", sa.Text(), nullable=False, server_default=""))
     _chain(op.get_bind())
 
@@ -58,13 +59,14 @@ def _chain(connection: sa.Connection) -> None:
     while rows := connection.execute(page, {"last": last, "most": AT_ONCE}).all():
         hashes = []
         for last, *content in rows:
-            head = chained(head, Entry(*content))
+            head = chained(head, Entry(*content, detail=None))
             hashes.append({"id": last, "hash": head})
         connection.execute(sa.text("UPDATE audit SET hash = :hash WHERE audit_id = :id"), hashes)
 
 
 def downgrade() -> None:
     op.drop_column("audit", "hash")
+    op.drop_column("audit", "detail")
     op.drop_table("tokens")
     op.drop_index("ix_users_subject", "users")
     for name in ("subject", "disabled_at", "teams"):
