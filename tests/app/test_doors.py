@@ -126,8 +126,8 @@ def routes(app: FastAPI) -> Iterator[Route | str]:
 HEADERS = {"X-Duting": "1"}
 
 
-def ask(client: TestClient, route: Route, **headers: str) -> Any:
-    return client.request(route.method, route.address, headers=HEADERS | headers)
+def ask(client: TestClient, route: Route, body: Any = None, **headers: str) -> Any:
+    return client.request(route.method, route.address, headers=HEADERS | headers, json=body)
 
 
 def socket_code(client: TestClient, path: str, **headers: str) -> int:
@@ -198,14 +198,16 @@ def test_telephony_comes_in_with_an_ingest_token_and_with_nothing_else(
     at.store.tokens.revoke("t2")
     keys._load = lambda: at.store.tokens.hashes("ingest")
     at.client.portal.call(keys.look)  # type: ignore[union-attr]
+    # One of them takes the token out of its body, too.
+    body, cookie = {"call_id": "c1", "channel": "agent"}, f"duting_session={session}"
     for method, path in sorted(INGEST_DOORS):
         for token in ("", "wrong", other, revoked, late):
             headers = {"Authorization": f"Bearer {token}"}
-            assert ask(at.client, Route(method, path), **headers).status_code == 401, (path, token)
-        assert ask(at.client, Route(method, path), Cookie=f"duting_session={session}").status_code == 401
+            assert ask(at.client, Route(method, path), body, **headers).status_code == 401, (path, token)
+        assert ask(at.client, Route(method, path), body, Cookie=cookie).status_code == 401
         for token in (TOKEN, right):
             headers = {"Authorization": f"Bearer {token}"}
-            assert ask(at.client, Route(method, path), **headers).status_code not in (401, 403), path
+            assert ask(at.client, Route(method, path), body, **headers).status_code not in (401, 403), path
     # AudioHook is let in at the handshake.
     assert socket_code(at.client, "/ingest/audiohook") == 4401
     assert socket_code(at.client, "/ingest/audiohook", **{"X-API-KEY": other}) == 4401
