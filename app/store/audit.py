@@ -31,7 +31,7 @@ class Audit:
         """``action`` is ``call.read``, ``call.audio``, ``alert.taken``, ``alert.released``,
         ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
         ``user.added``, ``user.role``, ``user.teams``, ``user.disabled``, ``user.enabled``, ``user.password``,
-        ``token.added``, ``token.revoked``, ``audit.read``, ``audit.verified``.
+        ``token.added``, ``token.revoked``, ``audit.verified``.
         ``subject`` is the call, the alert, the version, the account or the token that it is about; ``detail``
         what it became. Neither holds what was said, nor a number.
 
