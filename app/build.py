@@ -33,6 +33,7 @@ from app.head import OnnxHead
 from app.ingest.assembly import Assembly, Began
 from app.ingest.audiosocket_server import AudioSocketServer
 from app.ingest.hints import Hints
+from app.ingest.keys import Keys
 from app.ingest.protocols import ROUTES
 from app.ingest.session import Lines
 from app.judging import JudgingProcess
@@ -120,6 +121,8 @@ class Service:
         await self.lines.assembly.start()
         if self.lines.hints is not None:
             await self.lines.hints.start()
+        if self.lines.keys is not None:
+            await self.lines.keys.start()
         if self.audiosockets is not None:
             await self.audiosockets.start()
         await self.switchboard.start()
@@ -133,6 +136,8 @@ class Service:
             if self.audiosockets is not None:
                 await self.audiosockets.stop()
             await self.switchboard.stop()
+            if self.lines.keys is not None:
+                await self.lines.keys.stop()
             if self.lines.hints is not None:
                 await self.lines.hints.stop()
             await self.rooms.aclose()
@@ -227,7 +232,8 @@ def build(
         return None if found is None else Began(read(found[0]).timestamp(), found[1])
 
     assembly = Assembly(runner, earlier if gateway is not None else None)
-    lines = Lines(settings, assembly, settings.token(), Hints(outlet))
+    keys = Keys(lambda: store.tokens.hashes("ingest"))
+    lines = Lines(settings, assembly, settings.token(), Hints(outlet), keys)
     audiosockets = AudioSocketServer(lines, listener) if listener is not None else None
 
     async def stored(call_id: str) -> str | None:

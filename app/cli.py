@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import getpass
 import secrets
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from rich.console import Console
 from app import logs
 from app import settings as settings_
 from app.errors import DutingError
+from app.people_cli import audit_app, tokens_app, users_app
 from app.rules_cli import rules_app
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ app = typer.Typer(
     help="Duting 督听: live supervision of a bank's calls.",
 )
 models_app = typer.Typer(no_args_is_help=True, help="Fetch and verify speech models.")
-users_app = typer.Typer(no_args_is_help=True, help="Accounts of the dashboard.")
 app.add_typer(rules_app, name="rules")
 app.add_typer(models_app, name="models")
 app.add_typer(users_app, name="users")
+app.add_typer(tokens_app, name="tokens")
+app.add_typer(audit_app, name="audit")
 
 
 class WorkerKind(StrEnum):
@@ -290,27 +291,6 @@ def models_fetch(
     settings = settings_.load()
     folder = models.fetch(name, settings.models_dir, _progress(), local=source, force=force)
     print(folder)
-
-
-@users_app.command("add")
-def users_add(
-    username: str,
-    role: Annotated[str, typer.Option(help="agent, supervisor, inspector or administrator")] = "supervisor",
-    name: Annotated[str | None, typer.Option(help="as colleagues see it")] = None,
-    password_stdin: Annotated[bool, typer.Option(help="read the password from standard input")] = False,
-) -> None:
-    """Add an account; the password is asked for, or read from standard input."""
-    from app.store import Store
-
-    password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
-    settings = settings_.load()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    store = Store.open(settings.database)
-    try:
-        store.users.add(username, password, name or username, role)
-    finally:
-        store.close()
-    print(f"added {role} {username}")
 
 
 @app.command()

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from prometheus_client import Gauge
 
+from app.rights import EVERYTHING, Sight
 from app.store import Store
 from app.store.projection import Stored
-from app.subscription import Envelope, Subscription
+from app.subscription import Envelope, Subscription, in_sight
 
 EVENTS_PER_READ = 500
 
@@ -31,8 +32,8 @@ class Listeners:
         self.head = 0
         """Cursor of the last stored event that was told."""
 
-    def subscribe(self, cursor: int | None) -> Subscription:
-        """Everything after ``cursor``, then everything as it happens; ``None``: as it happens only.
+    def subscribe(self, cursor: int | None, sight: Sight = EVERYTHING) -> Subscription:
+        """Everything in sight after ``cursor``, then as it happens; ``None``: as it happens only.
 
         A cursor that is older than what is kept, or that the log never gave, begins with a resync; one
         that only other processes have come to yet is waited for. Close the subscription after use; as a
@@ -40,7 +41,7 @@ class Listeners:
         """
         # Between here and the return nothing is told: what the store holds up to the head and what is
         # told from now on meet without a hole and without overlap.
-        subscription = Subscription(self.head, self._read, self._forget)
+        subscription = Subscription(self.head, self._read, self._forget, sight)
         if cursor is not None and cursor < self.head:
             subscription.replay(cursor, self.head)
         elif cursor is not None and cursor > self.head:
@@ -60,8 +61,13 @@ class Listeners:
         for envelope in envelopes:
             if envelope.stored and envelope.published is not None:
                 self.head = envelope.published.cursor
+        # Two hundred supervisors have a handful of different sights: each is worked out once.
+        views: dict[Sight, Sequence[Envelope]] = {}
         for subscription in self._subscriptions:
-            subscription.offer(envelopes)
+            if subscription.sight not in views:
+                views[subscription.sight] = in_sight(subscription.sight, envelopes)
+            if views[subscription.sight]:
+                subscription.offer(views[subscription.sight])
 
     def close(self) -> None:
         """End all subscriptions, also those made from now on."""

@@ -11,6 +11,7 @@ import structlog
 
 from app.listeners import Listeners
 from app.passing import Passing
+from app.rights import EVERYTHING, Sight
 from app.store import Store
 from app.store.times import now
 from app.subscription import Subscription
@@ -43,7 +44,7 @@ class Outlet(Protocol):
     async def append(self, events: Sequence[OutletEvent]) -> list[Published]:
         """See ``app.writer.Writer.append``."""
 
-    def subscribe(self, cursor: int | None) -> Subscription:
+    def subscribe(self, cursor: int | None, sight: Sight = EVERYTHING) -> Subscription:
         """See ``app.listeners.Listeners.subscribe``."""
 
 
@@ -86,8 +87,8 @@ class LocalOutlet:
     async def append(self, events: Sequence[OutletEvent]) -> list[Published]:
         return await self._writer.append(events)
 
-    def subscribe(self, cursor: int | None) -> Subscription:
-        return self._listeners.subscribe(cursor)
+    def subscribe(self, cursor: int | None, sight: Sight = EVERYTHING) -> Subscription:
+        return self._listeners.subscribe(cursor, sight)
 
 
 async def close_interrupted(store: Store, outlet: Outlet) -> None:

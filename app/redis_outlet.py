@@ -30,6 +30,7 @@ from app.listeners import EVENTS_PER_READ, Listeners
 from app.merge import Deliveries, Entry, Merge
 from app.passing import Passing
 from app.redis_stream import EventStream
+from app.rights import EVERYTHING, Sight
 from app.store import Store
 from app.store.times import now
 from app.subscription import RESYNC, Envelope, Subscription
@@ -108,8 +109,8 @@ class RedisOutlet:
         """As ``app.writer.Writer.append``; returns after the commit, whatever Redis does."""
         return await self._writer.append(events)
 
-    def subscribe(self, cursor: int | None) -> Subscription:
-        return self._listeners.subscribe(cursor)
+    def subscribe(self, cursor: int | None, sight: Sight = EVERYTHING) -> Subscription:
+        return self._listeners.subscribe(cursor, sight)
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,8 +118,7 @@ class RedisOutlet:
         head = await self._writer.start()
         self._merge = Merge(head)
         self._listeners.head = head
-        live = await asyncio.to_thread(self._store.calls.live)
-        self._passing.restore([call_id for call_id, _ in live], {}, None)
+        self._passing.restore(await asyncio.to_thread(self._store.calls.places), {}, None)
         connected.set(0)
         try:
             await self._join()
@@ -246,10 +246,10 @@ class RedisOutlet:
     async def _join(self) -> None:
         present = await self._stream.join()
         # In this order: a call is in the store before anything of it is in Redis.
-        live = {call_id for call_id, _ in await asyncio.to_thread(self._store.calls.live)}
+        live = await asyncio.to_thread(self._store.calls.places)
         self._passing.restore(live, present.speaking, present.health)
         health = self._passing.health if present.health is None else None
-        await self._stream.mend(self._passing.mine(), present.speaking.keys() - live, health)
+        await self._stream.mend(self._passing.mine(), present.speaking.keys() - live.places.keys(), health)
         # Before what waits: that is newer.
         self._queue.extendleft(reversed(self._untold.values()))
         self._untold.clear()

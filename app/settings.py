@@ -78,6 +78,27 @@ class Settings(BaseSettings):
     max_calls: int = Field(default=500, ge=1)
     keep_audio: bool = True
     session_hours: int = Field(default=12, ge=1, le=720)
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="identity provider (OpenID Connect) to log in with; none if unset",
+    )
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = Field(default=None, description="of a confidential client")
+    oidc_redirect_url: str | None = Field(
+        default=None, description="https://HERE/api/session/oidc/callback, as the provider knows it"
+    )
+    oidc_label: str = Field(default="SSO", description="what the button says")
+    oidc_scopes: str = "openid profile"
+    oidc_username_claim: str = "preferred_username"
+    oidc_name_claim: str = "name"
+    oidc_roles_claim: str = "groups"
+    oidc_roles: dict[str, str] = Field(
+        default={}, description='{"group there": "supervisor", …}; the first that somebody has counts'
+    )
+    oidc_teams_claim: str | None = Field(default=None, description="the role's usual teams if unset")
+    oidc_teams: dict[str, str] = Field(
+        default={}, description='{"group there": "team here", …}; the claim\'s own values if unset'
+    )
     secure_cookies: bool = Field(default=False, description="set it behind HTTPS")
     events_kept: int = Field(default=200_000, ge=1000, description="events a browser can resume over")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -90,6 +111,7 @@ class Settings(BaseSettings):
             raise ValueError("DUTING_DATABASE_URL must start with sqlite: or postgresql")
         if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://")):
             raise ValueError("DUTING_REDIS_URL must start with redis:// or rediss://")
+        self._check_oidc()
         if self.kafka_url is None:
             return self
         if not _BROKERS.fullmatch(self.kafka_url):
@@ -100,6 +122,22 @@ class Settings(BaseSettings):
                 "starts with postgresql, which all gateways share"
             )
         return self
+
+    def _check_oidc(self) -> None:
+        if self.oidc_issuer is None:
+            return
+        roles = ("agent", "supervisor", "inspector", "administrator")
+        if self.oidc_client_id is None or self.oidc_redirect_url is None or not self.oidc_roles:
+            raise ValueError(
+                "DUTING_OIDC_ISSUER needs DUTING_OIDC_CLIENT_ID, DUTING_OIDC_REDIRECT_URL, DUTING_OIDC_ROLES"
+            )
+        if unknown := [role for role in self.oidc_roles.values() if role not in roles]:
+            raise ValueError(
+                f"DUTING_OIDC_ROLES: there is no role {unknown[0]!r}; expected {', '.join(roles)}"
+            )
+        local = ("http://127.0.0.1", "http://localhost", "http://[::1]")
+        if not self.oidc_issuer.startswith(("https://", *local)):
+            raise ValueError("DUTING_OIDC_ISSUER must start with https://")
 
     @property
     def brokers(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Self
 import msgspec
 from prometheus_client import Counter
 
+from app.rights import EVERYTHING, Sight, shown
 from app.store.projection import Stored
 from streams.events import Published
 
@@ -58,7 +59,15 @@ class Subscription:
     listener loads. ``take`` gives many at once; use either it or the iterator.
     """
 
-    def __init__(self, head: int, read: Read, forget: Callable[[Subscription], None]) -> None:
+    def __init__(
+        self,
+        head: int,
+        read: Read,
+        forget: Callable[[Subscription], None],
+        sight: Sight = EVERYTHING,
+    ) -> None:
+        """``sight``: of which calls it is told. What is not in sight is never in the queue."""
+        self.sight = sight
         self._read = read
         self._forget = forget
         self.head = head
@@ -84,6 +93,7 @@ class Subscription:
                 self._unproven = None
                 if not known:  # the log never gave this cursor
                     self.lose()
+        # What is read and not in sight may take long: the timeout is of the silence after it.
         while self._replay is not None:
             after, until = self._replay
             stored = await self._read(after, until)
@@ -94,7 +104,13 @@ class Subscription:
                 break
             last = stored[-1].published.cursor
             self._replay = (last, until) if last < until else None
-            return [Envelope(item.published, None, item.json) for item in stored]
+            found = in_sight(self.sight, [Envelope(item.published, None, item.json) for item in stored])
+            if any(envelope.published is None for envelope in found):
+                self.lose()
+                break
+            if found:
+                return found
+            continue
         if not self._waiting and not self.ended:
             self._wake.clear()
             try:
@@ -107,7 +123,7 @@ class Subscription:
         return taken
 
     def offer(self, envelopes: Sequence[Envelope]) -> None:
-        """Put events into this listener's queue. Never waits.
+        """Put events, all of them in sight, into this listener's queue. Never waits.
 
         From half of ``EVENTS_WAITING`` on, partial texts are left out: the final one replaces them. When
         the queue is full, all of it is dropped and the listener is told to load the present state anew; so
@@ -178,6 +194,39 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def in_sight(sight: Sight, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
+    """What somebody with this sight is told of these.
+
+    Of a call that comes into view nothing is known there: the present state has to be loaded anew, and is
+    complete then. Of one that goes out of view only that is told.
+    """
+    if sight.everything:
+        return envelopes
+    told: list[Envelope] = []
+    for envelope in envelopes:
+        published = envelope.published
+        if published is None:
+            told.append(envelope)
+            continue
+        match shown(sight, published):
+            case "shown":
+                told.append(envelope)
+            case "gained":
+                told.append(RESYNC)
+            case "lost":
+                left = Published(
+                    cursor=published.cursor,
+                    type="call.left",
+                    call_id=published.call_id,
+                    at=published.at,
+                    media_ms=None,
+                )
+                told.append(Envelope(left, envelope.emitted, msgspec.json.encode(left).decode()))
+            case "hidden":
+                pass
+    return told
 
 
 def _is_replaced_soon(envelope: Envelope) -> bool:

@@ -72,7 +72,8 @@ class HangupEvent(_Event, frozen=True, kw_only=True, tag_field="type", tag="hang
 
 class UpdateEvent(_Event, frozen=True, kw_only=True, tag_field="type", tag="update"):
     fields: dict[str, str]
-    """``agent``, ``queue``, ``customer``, ``customer_level``, ``direction``; everything else is custom."""
+    """``agent``, ``team``, ``queue``, ``customer``, ``customer_level``, ``direction``; everything
+    else is custom."""
 
 
 TelephonyEvent = HoldEvent | ResumeEvent | TransferEvent | KeyEvent | HangupEvent | UpdateEvent

@@ -243,6 +243,7 @@ class Writer:
             for item in results[position] if results is not None else ():
                 self._written = item.published.cursor
                 self._since_trim += 1
+                self._passing.stored(item.published)
                 envelopes.append(Envelope(item.published, append.emitted, item.json))
             passing = self._passing.of(event, append.at, self._written)
             if passing is not None:

@@ -1,7 +1,8 @@
 """The event log to browsers: one WebSocket each, resumed by cursor.
 
 Frames are JSON text: first ``{"type": "hello", "cursor", "heartbeat_s"}``, then ``Published`` events in
-the order of the log; ``{"type": "resync"}`` when events were missed for good (load the floor again);
+the order of the log, of the calls that the person sees; ``{"type": "resync"}`` when events were missed for
+good, or a call came into view (load the floor again); ``call.left`` when one went out of view;
 ``{"type": "heartbeat"}`` after a silence. What a browser sends is ignored.
 
 Close codes: 4401 not logged in (any more), 4403 the role may not listen, 1001 the server stops, 1008 the
@@ -16,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -77,7 +78,7 @@ class Subscription(Protocol):
 
 
 class Outlet(Protocol):
-    def subscribe(self, cursor: int | None) -> Subscription: ...
+    def subscribe(self, cursor: int | None, sight: Any) -> Subscription: ...
 
 
 class Refused(Exception):
@@ -88,12 +89,22 @@ class Refused(Exception):
         self.code = code
 
 
-MaySee = Callable[[Published], bool]
-Permission = Callable[[WebSocket], Awaitable[MaySee]]
-"""Who is at this socket, and which events that person may see; raises ``Refused``.
+class Admission(Protocol):
+    """Somebody who may listen."""
 
-Asked again with every heartbeat, so that who logs out or loses a role stops listening.
-"""
+    @property
+    def sight(self) -> Any:
+        """Which calls that person sees, for ``Outlet.subscribe``: what is not in sight gets no further."""
+
+    async def over(self) -> int:
+        """Returns once this person may listen no more: the code to close with."""
+
+    def leave(self) -> None:
+        """The socket is closed."""
+
+
+Permission = Callable[[WebSocket], Awaitable[Admission]]
+"""Who is at this socket; raises ``Refused``."""
 
 
 class Feed:
@@ -122,8 +133,8 @@ class Feed:
             return
         await socket.accept()
         try:
-            may_see = await self._permission(socket)
             cursor = _cursor(socket.query_params.get("cursor"))
+            admission = await self._permission(socket)
         except Refused as refused:
             await self._close(socket, refused.code)
             return
@@ -132,48 +143,48 @@ class Feed:
             return
         sockets.inc()
         listening = asyncio.create_task(_until_gone(socket))
-        speaking = asyncio.create_task(self._speak(socket, cursor, may_see))
+        speaking = asyncio.create_task(self._speak(socket, cursor, admission.sight))
+        admitted = asyncio.create_task(admission.over())
+        tasks: tuple[asyncio.Task[Any], ...] = (listening, speaking, admitted)
         try:
-            await asyncio.wait((listening, speaking), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             sockets.dec()
-            for task in (listening, speaking):
+            admission.leave()
+            over = admitted.result() if admitted.done() else None
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait((listening, speaking))
-        for task in (listening, speaking):
+            await asyncio.wait(tasks)
+        if over is not None:
+            await self._close(socket, over)
+        for task in tasks:
             error = None if task.cancelled() else task.exception()
             if error is not None and not isinstance(error, WebSocketDisconnect):
                 raise error
 
-    async def _speak(self, socket: WebSocket, cursor: int | None, may_see: MaySee) -> None:
+    async def _speak(self, socket: WebSocket, cursor: int | None, sight: Any) -> None:
         try:
-            code, reason = await self._tell(socket, cursor, may_see)
-        except Refused as refused:
-            code, reason = refused.code, ""
+            code, reason = await self._tell(socket, cursor, sight)
         except TimeoutError:
             dropped_total.inc()
             code, reason = 1013, "too slow"
         await self._close(socket, code, reason)
 
-    async def _tell(self, socket: WebSocket, cursor: int | None, may_see: MaySee) -> tuple[int, str]:
-        with self._outlet.subscribe(cursor) as subscription:
+    async def _tell(self, socket: WebSocket, cursor: int | None, sight: Any) -> tuple[int, str]:
+        with self._outlet.subscribe(cursor, sight) as subscription:
             await self._send(
                 socket,
                 json.dumps({"type": "hello", "cursor": subscription.head, "heartbeat_s": self._heartbeat_s}),
             )
-            checked = self._clock()
             while True:
                 try:
                     envelopes = await subscription.take(self._heartbeat_s)
                 except Exception:  # the log's past cannot be read; the browser comes back for it
                     return 1011, "the event log cannot be read"
-                if self._clock() - checked >= self._heartbeat_s:
-                    may_see = await self._permission(socket)
-                    checked = self._clock()
                 for envelope in envelopes:
                     if envelope.published is None:
                         await self._send(socket, '{"type":"resync"}')
-                    elif may_see(envelope.published):
+                    else:
                         await self._send(socket, self._text(envelope.published, envelope))
                 if not envelopes:
                     if subscription.ended:

@@ -33,6 +33,8 @@ class CallInfo(Struct, frozen=True, kw_only=True):
     protocol: str = "replay"
     agent: str | None = None
     """The agent's account or extension."""
+    team: str | None = None
+    """Who supervises it: as the telephony says, else the team of the agent's account."""
     queue: str | None = None
     customer: str | None = None
     """The customer's number or id, already masked for display."""
@@ -511,6 +513,7 @@ EventType = Literal[
     "call.started",
     "call.updated",
     "call.ended",
+    "call.left",
     "utterance.partial",
     "utterance.final",
     "alert.raised",
@@ -553,8 +556,18 @@ class Health(Struct, frozen=True, kw_only=True):
     """Version of the rules that new calls begin with."""
 
 
+class Place(Struct, frozen=True, kw_only=True):
+    """Whose a call is: who may see it follows from that."""
+
+    agent: str | None = None
+    team: str | None = None
+
+
 class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One event as browsers, webhooks and ``replay --json`` see it.
+
+    ``call.left`` is in no log: a subscriber is told so in place of an event by which a call passes to
+    others, and is told nothing more of that call.
 
     ``cursor`` grows by one with every stored event. Events that are not stored because a later one of
     their kind replaces them (``utterance.partial``, who is speaking) carry the cursor of the stored
@@ -567,6 +580,11 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: str
     """Wall clock, RFC 3339, UTC."""
     media_ms: int | None
+    agent: str | UnsetType | None = UNSET
+    team: str | UnsetType | None = UNSET
+    """Of the call, at this moment. Who may see the event follows from these two."""
+    left: Place | UnsetType = UNSET
+    """Where a call passes from one agent or team to another: whose it was."""
     call: CallInfo | UnsetType = UNSET
     speaking: Speaking | UnsetType = UNSET
     reason: str | UnsetType = UNSET

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from app.api import views
-from app.api.people import Supervisor, address_of
+from app.api.people import Supervisor, address_of, in_sight
 from app.api.problems import Problem
 from app.outlet import Outlet
 from app.store import Store
@@ -38,6 +38,7 @@ async def set_owner(alert_id: str, wish: Ownership, request: Request, person: Su
     found = await run_in_threadpool(store.calls.alert, alert_id)
     if found is None:
         raise Problem("unknown_alert")
+    in_sight(person, found[1], "unknown_alert")
     owner = person.username if wish.owner == "me" else None
     theirs = owner is None and wish.expected not in (None, person.username)
     if theirs and person.role != "administrator":

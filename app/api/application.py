@@ -11,7 +11,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
 from app.api import (
+    accounts,
     alerts,
+    auditing,
     calls,
     events,
     floor,
@@ -21,16 +23,20 @@ from app.api import (
     recordings,
     rules,
     session,
+    single,
     static,
     telephony,
+    tokens,
 )
 from app.api import health as machines
 from app.api.attempts import Attempts
 from app.api.described import describe
 from app.api.guard import Guard
 from app.api.people import Readings, may_listen
+from app.api.vigil import Vigil
 from app.ears import Listening
 from app.live import Live, LocalLive
+from app.oidc import Oidc
 from app.outlet import Outlet
 from app.rulebook import RuleBook
 from app.settings import Settings
@@ -86,14 +92,17 @@ def application(
     app.state.live = live if live is not None else LocalLive()
     app.state.switchboard = switchboard
     app.state.door = session.Door(Attempts(app.state.live))
+    app.state.oidc = Oidc(settings) if settings.oidc_issuer is not None else None
     app.state.readings = Readings()
     app.state.rooms = rooms if rooms is not None else listen.Rooms(Listening())
+    app.state.vigil = Vigil(store, app.state.live)
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 
     problems.install(app)
     app.add_middleware(Guard)
     for part in (
         session,
+        single,
         floor,
         calls,
         alerts,
@@ -103,6 +112,9 @@ def application(
         events,
         telephony,
         presence,
+        accounts,
+        tokens,
+        auditing,
         machines,
     ):
         app.include_router(part.router)

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from app.api import views
-from app.api.people import Overseer, record_reading
+from app.api.people import Reader, in_sight, record_reading
 from app.api.problems import Problem
 from app.api.recordings import has_recording
 from app.outlet import Outlet
+from app.rights import sight_of
 from app.store import Store
 
 router = APIRouter(tags=["calls"])
@@ -20,16 +21,16 @@ router = APIRouter(tags=["calls"])
 @router.get("/api/calls")
 def calls(
     request: Request,
-    _person: Overseer,
+    person: Reader,
     state: Literal["live", "ended", "all"] = "all",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
 ) -> Response:
-    """Calls, last begun first. ``next`` of an answer is ``before`` of the page that follows."""
+    """Calls in sight, last begun first. ``next`` of an answer is ``before`` of the page that follows."""
     store: Store = request.app.state.store
     outlet: Outlet = request.app.state.outlet
     recorded = has_recording(request)
-    page = store.calls.page(state, limit, None if before is None else int(before))
+    page = store.calls.page(state, limit, None if before is None else int(before), sight_of(person))
     return views.answer(
         views.CallPage(
             calls=[
@@ -42,13 +43,14 @@ def calls(
 
 
 @router.get("/api/calls/{call_id}")
-def call(call_id: str, request: Request, person: Overseer) -> Response:
+def call(call_id: str, request: Request, person: Reader) -> Response:
     """One call: what was said (where anything was), alerts, markers, feelings. Reading it is written down."""
     store: Store = request.app.state.store
     outlet: Outlet = request.app.state.outlet
     found = store.calls.file(call_id)
     if found is None:
         raise Problem("unknown_call")
+    in_sight(person, found.call)
     record_reading(request, person, "call.read", call_id)
     return views.answer(
         views.CallDetail(

@@ -8,7 +8,12 @@ import msgspec
 from fastapi import FastAPI
 
 from app.api import views
+from app.api.accounts import People
+from app.api.auditing import AuditPage, AuditVerdict
+from app.api.presence import Presence
 from app.api.telephony import Taken
+from app.api.tokens import MadeToken, Tokens
+from app.store.users import Account
 from app.telephony import TelephonyEvent
 from streams.events import Published
 
@@ -19,6 +24,14 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("get", "/api/rules"): views.Rules,
     ("post", "/api/alerts/{alert_id}/owner"): views.AlertView,
     ("post", "/api/calls/{call_id}/events"): Taken,
+    ("get", "/api/presence"): Presence,
+    ("get", "/api/people"): People,
+    ("post", "/api/people"): Account,
+    ("patch", "/api/people/{username}"): Account,
+    ("get", "/api/tokens"): Tokens,
+    ("post", "/api/tokens"): MadeToken,
+    ("get", "/api/audit"): AuditPage,
+    ("post", "/api/audit/verify"): AuditVerdict,
 }
 
 

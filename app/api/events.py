@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, WebSocket
 from fastapi.responses import JSONResponse, Response
 
-from app.api.people import Overseer
+from app.api.people import Reader
 from dashboard.feed import Feed
 from streams.events import schema
 
@@ -20,6 +20,6 @@ async def events(socket: WebSocket) -> None:
 
 
 @router.get("/api/schema/events")
-def event_schema(_person: Overseer) -> Response:
+def event_schema(_person: Reader) -> Response:
     """JSON Schema (2020-12) of one event."""
     return JSONResponse(schema())

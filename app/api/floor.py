@@ -1,4 +1,4 @@
-"""The floor: all live calls and the alerts of the last day, in one consistent view."""
+"""The floor: live calls and the alerts of the last day, those in sight, in one consistent view."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.api import views
-from app.api.people import Overseer
+from app.api.people import Reader
 from app.api.recordings import has_recording
 from app.outlet import Outlet
+from app.rights import sight_of
 from app.store import Store
 from app.store.times import now, written
 
@@ -21,12 +22,12 @@ router = APIRouter(tags=["floor"])
 
 
 @router.get("/api/floor")
-def floor(request: Request, _person: Overseer) -> Response:
+def floor(request: Request, person: Reader) -> Response:
     """Subscribe to ``/api/events`` from the ``cursor`` of this answer: it continues exactly here."""
     store: Store = request.app.state.store
     outlet: Outlet = request.app.state.outlet
     recorded = has_recording(request)
-    found = store.calls.floor(written(now() - ALERTS_FOR), ALERTS_MOST)
+    found = store.calls.floor(written(now() - ALERTS_FOR), ALERTS_MOST, sight_of(person))
     return views.answer(
         views.Floor(
             cursor=found.cursor,

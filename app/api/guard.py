@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import answer
+from dashboard.feed import NOT_ALLOWED
 
 BODY_LIMIT = 64 * 1024
 """Bytes. The longest thing a person sends is a password."""
@@ -47,10 +48,14 @@ class Guard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        api = scope.get("path", "").startswith("/api/")
+        if scope["type"] == "websocket" and api and not _may_connect(Headers(scope=scope)):
+            # Any web page can open a socket here with this browser's cookies; it gets no handshake.
+            await send({"type": "websocket.close", "code": NOT_ALLOWED})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        api = scope["path"].startswith("/api/")
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -117,9 +122,28 @@ def _is_machine(headers: Headers) -> bool:
 
 
 def _comes_from_here(headers: Headers) -> bool:
-    """A browser names the page's origin with every unsafe request; a program shows that it means it."""
+    """A browser names the page's origin with every unsafe request; a program shows that it means it.
+
+    Browsers also say how page and server are related: by that a page of the same host over plain HTTP is
+    known, too, and one of another port or another name below the same domain.
+    """
     origin = headers.get("origin")
-    if origin is None:
-        return headers.get("x-duting") == "1"
+    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return False
+    return headers.get("x-duting") == "1" if origin is None else _is_ours(origin, headers)
+
+
+def _may_connect(headers: Headers) -> bool:
+    """A browser names the page's origin with every socket; a program, which has none, may name nothing."""
+    origin = headers.get("origin")
+    return origin is None or (
+        headers.get("sec-fetch-site", "same-origin") == "same-origin" and _is_ours(origin, headers)
+    )
+
+
+def _is_ours(origin: str, headers: Headers) -> bool:
     host = headers.get("host", "")
-    return host != "" and urlsplit(origin).netloc.casefold() == host.casefold()
+    try:
+        return host != "" and urlsplit(origin).netloc.casefold() == host.casefold()
+    except ValueError:  # a bracket without its other
+        return False

@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app.api.people import address_of, logged_in
 from app.api.problems import Problem
+from app.rights import may
 from app.settings import Settings
 from app.store import Store
 
@@ -38,7 +39,7 @@ def readyz(request: Request) -> Response:
 def metrics(request: Request) -> Response:
     """Prometheus: for this machine itself, for whoever has the metrics token, and for administrators."""
     trusted = _is_this_machine(request) or _has_token(request)
-    if not trusted and logged_in(request).role != "administrator":
+    if not trusted and not may(logged_in(request), "metrics.read"):
         raise Problem("role_not_allowed")
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

@@ -3,7 +3,7 @@
 ``POST /api/calls/{call_id}/listen`` with an SDP offer that receives one audio track begins, ``PATCH`` on the
 session's address brings further ICE candidates, ``DELETE`` ends it. The session cookie lets in, and it is
 written down who listens to what before anything is heard. While somebody listens it is looked every
-``CHECK_S`` whether that person is still logged in.
+``CHECK_S`` whether that person still may, and whether the call is still one of those that the person sees.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from app.api.people import OVERSEERS, Overseer, record_reading, token_of
+from app.api.people import Listener, check_sight, credential_of, record_reading
 from app.api.problems import Problem
 from app.ears import Ears, Listening
 from app.ingest.sdpfrag import trickling
 from app.ingest.trickle import FRAGMENT, MOST_CANDIDATES, Trickle, TrickleRefused
+from app.rights import may, sees
 from app.store import Store
 from streams.events import SAMPLE_RATE
 
@@ -41,7 +42,7 @@ router = APIRouter(tags=["calls"])
 SDP = "application/sdp"
 MOST, MOST_EACH = 100, 4
 """Sessions of one process, and of one person."""
-CONNECT_S, ANSWER_S, CHECK_S = 15.0, 10.0, 15.0
+CONNECT_S, ANSWER_S, CHECK_S = 15.0, 10.0, 3.0
 FRAME = SAMPLE_RATE // 50
 
 Still = Callable[[], Awaitable[bool]]
@@ -147,11 +148,12 @@ class Rooms:
 
 @router.post("/api/calls/{call_id}/listen")
 async def begin(
-    call_id: str, request: Request, person: Overseer, channel: Literal["agent", "customer", "both"] = "both"
+    call_id: str, request: Request, person: Listener, channel: Literal["agent", "customer", "both"] = "both"
 ) -> Response:
     """Listen to a running call: one of its channels, or both mixed. ``application/sdp`` in and out."""
     rooms: Rooms = request.app.state.rooms
     store: Store = request.app.state.store
+    await check_sight(request, person, call_id)
     if call_id not in rooms.listening:
         known = await run_in_threadpool(store.calls.state, call_id)
         raise Problem({None: "unknown_call", "ended": "call_ended"}.get(known, "heard_elsewhere"))
@@ -171,11 +173,17 @@ async def begin(
         with contextlib.suppress(Exception):
             await connection.close()
         raise
-    token = token_of(request)
+    credential = credential_of(request)
+
+    def still_may() -> bool:
+        present = credential.person(store) if credential is not None else None
+        place = store.calls.place(call_id)
+        return (
+            present is not None and place is not None and may(present, "call.listen") and sees(present, place)
+        )
 
     async def still() -> bool:
-        present = await run_in_threadpool(store.sessions.person, token) if token else None
-        return present is not None and present.role in OVERSEERS
+        return await run_in_threadpool(still_may)
 
     rooms.run(session, connection, call_id, ears, still)
     headers = {"Location": f"/api/listening/{session.id}", "ETag": session.trickle.etag}
@@ -190,7 +198,7 @@ async def options() -> Response:
 
 
 @router.patch("/api/listening/{session_id}")
-async def trickle(session_id: str, request: Request, person: Overseer) -> Response:
+async def trickle(session_id: str, request: Request, person: Listener) -> Response:
     """Further ICE candidates of a session: ``application/trickle-ice-sdpfrag``, with ``If-Match``."""
     session = request.app.state.rooms.theirs(session_id, person.username)
     text = await _body(request, FRAGMENT, "expected_fragment")
@@ -207,7 +215,7 @@ _REFUSED = {400: "bad_request", 412: "another_etag", 422: "no_ice_restart", 428:
 
 
 @router.delete("/api/listening/{session_id}")
-async def end(session_id: str, request: Request, person: Overseer) -> Response:
+async def end(session_id: str, request: Request, person: Listener) -> Response:
     """Listen no more. Only who began it can end it."""
     request.app.state.rooms.theirs(session_id, person.username).over.set()
     return Response(status_code=200)

@@ -1,30 +1,39 @@
-"""Who asks, and whether that role may. The one place where roles are checked."""
+"""Who asks, and whether that person may. The one place where requests meet ``app.rights``."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Lock
-from typing import Annotated
+from typing import Annotated, Literal, NamedTuple
 
-import msgspec
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 from app.api.problems import Problem
-from app.errors import LiveError
-from app.live import Live
+from app.api.vigil import Vigil, Watch
+from app.rights import Action, Placed, may, sees
 from app.store import Person, Store
-from dashboard.feed import HEARTBEAT_S, NOT_ALLOWED, NOT_LOGGED_IN, MaySee, Refused
+from dashboard.feed import NOT_ALLOWED, NOT_LOGGED_IN, Refused
+from streams.events import Place
 
 COOKIE = "duting_session"
 
-OVERSEERS = ("supervisor", "inspector", "administrator")
-"""Who may see all calls. An agent may not see those of others."""
+
+class Credential(NamedTuple):
+    """What a request shows to be let in."""
+
+    kind: Literal["session", "token"]
+    secret: str
+
+    def person(self, store: Store) -> Person | None:
+        """Who that is at this moment; ``None`` if it lets nobody in (any more)."""
+        return (
+            store.sessions.person(self.secret) if self.kind == "session" else store.tokens.person(self.secret)
+        )
 
 
 def address_of(connection: HTTPConnection) -> str:
@@ -33,37 +42,73 @@ def address_of(connection: HTTPConnection) -> str:
 
 
 def token_of(connection: HTTPConnection) -> str | None:
+    """The session's."""
     token = connection.cookies.get(COOKIE)
     return token if token and len(token) <= 128 else None
 
 
+def bearer_of(connection: HTTPConnection) -> str | None:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def credential_of(connection: HTTPConnection) -> Credential | None:
+    """Who shows a token is meant by it, whatever cookies come along: one request is never two people."""
+    if (bearer := bearer_of(connection)) is not None:
+        return Credential("token", bearer[:256])
+    token = token_of(connection)
+    return Credential("session", token) if token is not None else None
+
+
 def logged_in(request: Request) -> Person:
     store: Store = request.app.state.store
-    token = token_of(request)
-    person = store.sessions.person(token) if token is not None else None
+    credential = credential_of(request)
+    person = credential.person(store) if credential is not None else None
     if person is None:
+        if credential is not None and credential.kind == "token":
+            raise Problem("token_refused", {"WWW-Authenticate": "Bearer"})
         raise Problem("login_required")
     return person
 
 
-def role(*allowed: str) -> Callable[[Person], Person]:
-    """A dependency that lets only these roles through."""
+def allowed(action: Action) -> Callable[[Person], Person]:
+    """A dependency that lets through only those who may do such a thing."""
 
     def check(person: Annotated[Person, Depends(logged_in)]) -> Person:
-        if person.role not in allowed:
+        if not may(person, action):
             raise Problem("role_not_allowed")
         return person
 
     return check
 
 
-overseer = role(*OVERSEERS)
-Overseer = Annotated[Person, Depends(overseer)]
-supervisor = role("supervisor", "administrator")
-Supervisor = Annotated[Person, Depends(supervisor)]
-administrator = role("administrator")
-Administrator = Annotated[Person, Depends(administrator)]
 LoggedIn = Annotated[Person, Depends(logged_in)]
+Reader = Annotated[Person, Depends(allowed("call.read"))]
+Hearer = Annotated[Person, Depends(allowed("call.audio"))]
+Listener = Annotated[Person, Depends(allowed("call.listen"))]
+RuleReader = Annotated[Person, Depends(allowed("rules.read"))]
+Supervisor = Annotated[Person, Depends(allowed("alert.handle"))]
+"""Looks after alerts."""
+Colleague = Annotated[Person, Depends(allowed("presence.read"))]
+RuleKeeper = Annotated[Person, Depends(allowed("rules.load"))]
+PeopleKeeper = Annotated[Person, Depends(allowed("people.manage"))]
+TokenKeeper = Annotated[Person, Depends(allowed("tokens.manage"))]
+Auditor = Annotated[Person, Depends(allowed("audit.read"))]
+
+
+def in_sight(person: Person, call: Placed | None, problem: str = "unknown_call") -> None:
+    """Raises the problem where there is no such call, and just the same where the person does not see it."""
+    if call is None or not sees(person, call):
+        raise Problem(problem)
+
+
+async def check_sight(request: Request, person: Person, call_id: str) -> Place:
+    """Whose call it is, if the person sees it; else there is no such call."""
+    store: Store = request.app.state.store
+    place = await run_in_threadpool(store.calls.place, call_id)
+    in_sight(person, place)
+    assert place is not None
+    return place
 
 
 def record_reading(request: Request, person: Person, action: str, call_id: str) -> None:
@@ -98,25 +143,14 @@ class Readings:
         return True
 
 
-async def may_listen(socket: WebSocket) -> MaySee:
-    """The feed's permission: overseers see every event, others none."""
+async def may_listen(socket: WebSocket) -> Watch:
+    """The feed's permission: who may read calls is told of those in sight."""
     store: Store = socket.app.state.store
-    token = token_of(socket)
-    person = await asyncio.to_thread(store.sessions.person, token) if token is not None else None
-    if person is None:
+    vigil: Vigil = socket.app.state.vigil
+    credential = credential_of(socket)
+    person = await run_in_threadpool(credential.person, store) if credential is not None else None
+    if credential is None or person is None:
         raise Refused(NOT_LOGGED_IN)
-    if person.role not in OVERSEERS:
+    if not may(person, "call.read"):
         raise Refused(NOT_ALLOWED)
-    await _be_present(socket.app.state.live, person)
-    return lambda _event: True
-
-
-PERSON = "person"
-"""The kind under which people who watch are present."""
-PRESENT_S = 3 * HEARTBEAT_S
-
-
-async def _be_present(live: Live, person: Person) -> None:
-    """Others see that this person watches; the feed asks with every heartbeat."""
-    with suppress(LiveError):  # who watches is worth less than that they see
-        await live.announce(PERSON, person.username, msgspec.json.encode(person), PRESENT_S)
+    return await vigil.admit(credential.kind, credential.secret, person)

@@ -8,12 +8,13 @@ from fastapi.responses import Response
 from msgspec import Struct
 
 from app.api import views
-from app.api.people import PERSON, Supervisor
+from app.api.people import Colleague
 from app.api.problems import Problem
+from app.api.vigil import PERSON, Watching
 from app.cluster import ASR, DETECT, GATEWAY
 from app.errors import LiveError
 from app.live import Live
-from app.store import Person
+from app.rights import sees_person
 from streams.gateway import WorkerState
 
 router = APIRouter(tags=["presence"])
@@ -31,15 +32,23 @@ class Member(Struct, frozen=True, kw_only=True):
     ready: bool
 
 
+class Present(Struct, frozen=True, kw_only=True):
+    """Somebody whose browser is connected."""
+
+    username: str
+    name: str
+    role: str
+
+
 class Presence(Struct, frozen=True, kw_only=True):
-    people: list[Person]
-    """Those whose browsers are connected, by account."""
+    people: list[Present]
+    """Those of the teams that the asking person sees, by account."""
     members: list[Member]
     """Empty where one process does everything."""
 
 
 @router.get("/api/presence")
-async def presence(request: Request, _person: Supervisor) -> Response:
+async def presence(request: Request, person: Colleague) -> Response:
     """Who watches at this moment, over all gateways, and how gateways and workers do."""
     live: Live = request.app.state.live
     try:
@@ -47,9 +56,14 @@ async def presence(request: Request, _person: Supervisor) -> Response:
         there = {kind: await live.present(kind) for kind in (GATEWAY, ASR, DETECT)}
     except LiveError:
         raise Problem("presence_unavailable") from None
+    watching = [msgspec.json.decode(people[name], type=Watching) for name in sorted(people)]
     return views.answer(
         Presence(
-            people=[msgspec.json.decode(people[name], type=Person) for name in sorted(people)],
+            people=[
+                Present(username=one.username, name=one.name, role=one.role)
+                for one in watching
+                if sees_person(person, one)
+            ],
             members=[
                 _member(kind, name, infos[name]) for kind, infos in there.items() for name in sorted(infos)
             ],

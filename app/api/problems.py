@@ -23,6 +23,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "接入令牌缺失或不正确（DUTING_INGEST_TOKEN）。",
         "The ingest token is missing or wrong: see DUTING_INGEST_TOKEN.",
     ),
+    "token_refused": (
+        401,
+        "令牌无效、已过期或已撤销。",
+        "The token is unknown, has expired or was revoked.",
+    ),
     "role_not_allowed": (403, "您的角色无权查看或操作。", "Your role may not see or do this."),
     "not_yours": (
         403,
@@ -33,8 +38,20 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
     "not_found": (404, "没有这个地址。", "There is nothing at this address."),
     "unknown_call": (404, "没有这通电话。", "There is no such call."),
     "unknown_alert": (404, "没有这条预警。", "There is no such alert."),
+    "unknown_account": (404, "没有这个账号。", "There is no such account."),
+    "unknown_token": (404, "没有这个令牌。", "There is no such token."),
     "no_recording": (404, "这通电话没有录音。", "There is no recording of this call."),
     "method_not_allowed": (405, "这个地址不支持该操作。", "This address does not know that method."),
+    "last_administrator": (
+        409,
+        "这是最后一个管理员，请先另设一个。",
+        "This is the last administrator: make another one first.",
+    ),
+    "not_yourself": (
+        409,
+        "不能改自己的角色，也不能停用自己。",
+        "You can neither change your own role nor disable yourself.",
+    ),
     "owner_changed": (
         409,
         "这条预警的跟进人已经变了。",
@@ -65,6 +82,16 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "Expected ICE candidates (application/trickle-ice-sdpfrag).",
     ),
     "invalid": (422, "请求的内容不符合要求。", "What was sent is not what is expected here."),
+    "account_refused": (
+        422,
+        "账号不符合要求。",
+        "The account is not as it has to be.",
+    ),
+    "token_not_made": (
+        422,
+        "令牌不符合要求。",
+        "The token is not as it has to be.",
+    ),
     "rules_refused": (
         422,
         "规则包有错误，未予采用，原规则继续生效。",

@@ -8,10 +8,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.api.people import Overseer, record_reading
+from app.api.people import Hearer, check_sight, record_reading
 from app.api.problems import Problem
 from app.recorder import find
-from app.store import Store
 
 router = APIRouter(tags=["calls"])
 
@@ -23,11 +22,9 @@ def has_recording(request: Request) -> Callable[[str], bool]:
 
 
 @router.get("/api/calls/{call_id}/audio")
-async def audio(call_id: str, request: Request, person: Overseer) -> Response:
+async def audio(call_id: str, request: Request, person: Hearer) -> Response:
     """Ogg/Opus, agent left, customer right. Byte ranges are served; of a running call, what there is."""
-    store: Store = request.app.state.store
-    if not await run_in_threadpool(store.calls.known, call_id):
-        raise Problem("unknown_call")
+    await check_sight(request, person, call_id)
     path = await run_in_threadpool(find, request.app.state.settings.recordings, call_id)
     if path is None:
         raise Problem("no_recording")

@@ -10,7 +10,7 @@ from msgspec import structs
 from starlette.concurrency import run_in_threadpool
 
 from app.api import views
-from app.api.people import Administrator, Overseer, address_of
+from app.api.people import RuleKeeper, RuleReader, address_of
 from app.api.problems import Problem
 from app.rulebook import RuleBook
 from app.store import Store
@@ -23,20 +23,20 @@ SUMMED = ("hits", "confirmed", "false_alarms", "withdrawn", "shadow")
 
 
 @router.get("/api/rules")
-def rules(request: Request, _person: Overseer) -> Response:
+def rules(request: Request, _person: RuleReader) -> Response:
     """What is listened for, without the words themselves, and how often it was found."""
     store: Store = request.app.state.store
     return views.answer(_view(request.app.state.rules, store.rules.tallies()))
 
 
 @router.get("/api/rules/schema")
-def rule_schema(_person: Overseer) -> Response:
+def rule_schema(_person: RuleReader) -> Response:
     """JSON Schema (2020-12) of rule packs: with it an editor completes and checks while one writes."""
     return JSONResponse(schema())
 
 
 @router.post("/api/rules/reload")
-async def reload(request: Request, person: Administrator) -> Response:
+async def reload(request: Request, person: RuleKeeper) -> Response:
     """Read the rule files again, now. With an error in them, the rules in force stay; who asked is kept."""
     book: RuleBook = request.app.state.rules
     outcome = await book.reload(person.username, address_of(request))

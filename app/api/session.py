@@ -66,15 +66,20 @@ async def log_in(login: Login, request: Request) -> Response:
     token = await asyncio.to_thread(store.sessions.open, person.username, lifetime, address)
     await asyncio.to_thread(store.audit.record, person.username, "session.opened", None, address)
     response = _user(person)
+    set_session(response, token, settings)
+    return response
+
+
+def set_session(response: Response, token: str, settings: Settings) -> None:
+    """Neither scripts nor other sites get this cookie."""
     response.set_cookie(
         COOKIE,
         token,
-        max_age=int(lifetime.total_seconds()),
+        max_age=settings.session_hours * 3600,
         httponly=True,
         samesite="strict",
         secure=settings.secure_cookies,
     )
-    return response
 
 
 @router.get("/api/session")

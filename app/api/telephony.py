@@ -1,5 +1,5 @@
 """Where telephony systems tell what happens in a call beside its audio: holds, transfers, keys, hang-ups,
-metadata. For machines: they present the ingest token."""
+metadata. For machines: they present the ingest token, or an API token with the scope ``telephony``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from fastapi.responses import JSONResponse, Response
 from msgspec import Struct
 from starlette.concurrency import run_in_threadpool
 
+from app.api.people import bearer_of, in_sight
 from app.api.problems import Problem
 from app.errors import LiveError
 from app.ingest.peer import CALL_ID
 from app.live import Live
 from app.outlet import Outlet
+from app.rights import may, sight_of
 from app.settings import Settings
-from app.store import Store
+from app.store import Person, Store
 from app.telephony import Busy, CallOver, Full, HangupEvent, Switchboard, UnknownCall, decoded
 from streams.events import CallEnded
 
@@ -43,9 +45,12 @@ async def tell(call_id: str, request: Request) -> Response:
     settings: Settings = request.app.state.settings
     live: Live = request.app.state.live
     switchboard: Switchboard | None = request.app.state.switchboard
-    _authorise(request, settings.token())
+    caller = await _authorise(request, settings.token())
     if switchboard is None or not CALL_ID.fullmatch(call_id):
         raise Problem("unknown_call")
+    if caller is not None and not sight_of(caller).everything:
+        place = await run_in_threadpool(request.app.state.store.calls.place, call_id)
+        in_sight(caller, place)
     try:
         events = decoded(await request.body())
     except ValueError as error:
@@ -85,7 +90,14 @@ async def _tell_who(call_id: str, hangups: list[HangupEvent], request: Request) 
         await outlet.append([CallEnded(call_id=call_id, media_ms=ended.media_ms, reason=reason, by=by)])
 
 
-def _authorise(request: Request, token: str) -> None:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+async def _authorise(request: Request, token: str) -> Person | None:
+    """Who shows an API token; ``None``: it is the ingest token of the settings."""
+    given = bearer_of(request) or ""
+    if hmac.compare_digest(given.encode(), token.encode()):
+        return None
+    person = await run_in_threadpool(request.app.state.store.tokens.person, given)
+    if person is None:
         raise Problem("token_required", {"WWW-Authenticate": "Bearer"})
+    if not may(person, "call.tell"):
+        raise Problem("role_not_allowed")
+    return person

@@ -272,6 +272,7 @@ class Assembly:
             name: value
             for name, value in {
                 "agent": opened.call.agent,
+                "team": opened.call.team,
                 "queue": opened.call.queue,
                 "customer": opened.call.customer,
                 "customer_level": opened.call.customer_level,

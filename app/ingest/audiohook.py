@@ -348,7 +348,7 @@ def route(lines: Lines) -> APIRouter:
     async def audiohook(socket: WebSocket) -> None:
         secret = lines.settings.audiohook_secret
         key = socket.headers.get("x-api-key", "")
-        if not authentic(socket, key, lines.token, secret, nonces):
+        if not authentic(socket, key, lines.token, secret, nonces, lines.keys):
             await socket.close(4401)
             return
         parser = AudioHookStream(socket.headers.get("audiohook-session-id"))

@@ -301,7 +301,7 @@ def route(lines: Lines) -> APIRouter:
             return refused("not_found", "AudioSocket is not served: set DUTING_AUDIOSOCKET_PORT")
         try:
             body = read_body(data, form)
-            authorise(lines.token, presented(request), body.token)
+            authorise(lines.token, presented(request), body.token, keys=lines.keys)
             wanted = booking(body)
             uuid = uuid4()
             lines.bookings.book(uuid, wanted, lines.assembly.runner.clock())

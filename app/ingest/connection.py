@@ -26,6 +26,7 @@ import structlog
 from app.errors import IngestError
 from app.ingest.assembly import Assembly
 from app.ingest.hints import Hints
+from app.ingest.keys import Keys
 from app.ingest.peer import Changed, Closed, Opened, Parser, Probe, Reply, Said, Told
 from streams.events import AudioFrame, Gap, Hint
 from streams.runner import CallRefused
@@ -40,10 +41,10 @@ LONG_MESSAGE = 2_048
 """Bytes. Longer than 20 ms of audio are on nearly every wire."""
 
 
-def authorise(expected: str, *given: str | None) -> None:
-    """Raise ``IngestError`` unless the first token given is the expected one."""
+def authorise(expected: str, *given: str | None, keys: Keys | None = None) -> None:
+    """Raise ``IngestError`` unless the first token given is the expected one, or one of the keys."""
     token = next((one for one in given if one), "")
-    if not hmac.compare_digest(token.encode(), expected.encode()):
+    if not hmac.compare_digest(token.encode(), expected.encode()) and not (keys and keys.fit(token)):
         raise IngestError("the ingest token is missing or wrong: see DUTING_INGEST_TOKEN", WRONG_TOKEN)
 
 
@@ -71,7 +72,8 @@ class Connection:
     """A call's ``Leg``. For one event loop.
 
     Args:
-        token: what the peer has to present; ``presented`` is what came before its first message (a header).
+        token: what the peer has to present, or one of ``keys``; ``presented`` is what came before its first
+            message (a header).
         hints: tells what an agent may say next, where the peer can be told.
     """
 
@@ -90,9 +92,10 @@ class Connection:
         token: str,
         presented: str | None,
         hints: Hints | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self._parser, self._assembly, self._edge, self._hints = parser, assembly, edge, hints
-        self._token, self._presented = token, presented
+        self._token, self._presented, self._keys = token, presented, keys
         self._clock = assembly.runner.clock
         self.call_id: str | None = None
         """Of the call that it brings; ``None`` before that, and when another took its place."""
@@ -235,7 +238,7 @@ class Connection:
                 case Opened():
                     self._open(said)
                 case Probe():
-                    authorise(self._token, self._presented, said.token)
+                    authorise(self._token, self._presented, said.token, keys=self._keys)
                 case Closed():
                     return said
                 case Changed() | Told():
@@ -261,7 +264,7 @@ class Connection:
             raise IngestError(f"an answer was not read within {self.SEND_TIMEOUT_S:.0f} s", 1008) from None
 
     def _open(self, opened: Opened) -> None:
-        authorise(self._token, self._presented, opened.token)
+        authorise(self._token, self._presented, opened.token, keys=self._keys)
         if self._opened is not None:
             raise IngestError("expected one call per connection, got a second one")
         self._assembly.join(opened, self)

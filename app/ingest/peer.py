@@ -185,6 +185,7 @@ class Fields:
     """Metadata by the names that telephony uses for it."""
 
     agent: str | None = None
+    team: str | None = None
     queue: str | None = None
     customer: str | None = None
     customer_level: str | None = None
@@ -193,8 +194,8 @@ class Fields:
 
 
 def fields(given: Mapping[str, object]) -> Fields:
-    """Sort metadata: ``agent``, ``queue``, ``customer``, ``customer_level``, ``direction``; the rest is
-    custom.
+    """Sort metadata: ``agent``, ``team``, ``queue``, ``customer``, ``customer_level``, ``direction``; the
+    rest is custom.
 
     Raises ``IngestError`` where there is too much of it, a name or value is too long or of another kind, or
     the direction is unknown.
@@ -222,6 +223,7 @@ def fields(given: Mapping[str, object]) -> Fields:
         raise IngestError(f"expected direction 'inbound' or 'outbound', got {direction[:40]!r}")
     return Fields(
         agent=texts.pop("agent", None),
+        team=texts.pop("team", None) or None,
         queue=texts.pop("queue", None),
         customer=texts.pop("customer", None),
         customer_level=texts.pop("customer_level", None),
@@ -244,6 +246,7 @@ def call_info(
         call_id=call_id,
         protocol=protocol,
         agent=known.agent,
+        team=known.team,
         queue=known.queue,
         customer=known.customer,
         customer_level=known.customer_level,
@@ -263,6 +266,7 @@ def changed(call: CallInfo, given: Mapping[str, object]) -> CallInfo:
         call_id=call.call_id,
         protocol=call.protocol,
         agent=known.agent or call.agent,
+        team=known.team or call.team,
         queue=known.queue or call.queue,
         customer=known.customer or call.customer,
         customer_level=known.customer_level or call.customer_level,

@@ -17,6 +17,7 @@ from app.ingest.assembly import Assembly
 from app.ingest.bookings import Bookings
 from app.ingest.connection import Connection, PeerGone
 from app.ingest.hints import Hints
+from app.ingest.keys import Keys
 from app.ingest.peer import Parser
 from app.ingest.sockets import feed
 from app.settings import Settings
@@ -30,6 +31,8 @@ class Lines:
     assembly: Assembly
     token: str
     hints: Hints | None = None
+    keys: Keys | None = None
+    """API tokens that let in beside ``token``."""
     bookings: Bookings = field(init=False)
     """UUIDs of AudioSockets."""
     audiosocket_port: int | None = field(default=None, init=False)
@@ -113,6 +116,7 @@ class _Session:
             token=lines.token,
             presented=presented(socket),
             hints=lines.hints,
+            keys=lines.keys,
         )
 
     @property

@@ -19,6 +19,8 @@ import structlog
 from pydantic import SecretStr
 from starlette.websockets import WebSocket
 
+from app.ingest.keys import Keys
+
 log = structlog.get_logger(__name__)
 
 SIGNED = (
@@ -115,9 +117,11 @@ def refusal(
     return None if nonces.use(found["nonce"], now_s) else "used before"
 
 
-def authentic(socket: WebSocket, key: str, token: str, secret: SecretStr | None, nonces: Nonces) -> bool:
-    """Whether a request comes from who knows the token, and the secret where one is set."""
-    if not hmac.compare_digest(key.encode(), token.encode()):
+def authentic(
+    socket: WebSocket, key: str, token: str, secret: SecretStr | None, nonces: Nonces, keys: Keys | None
+) -> bool:
+    """Whether a request comes from who knows the token, or a key, and the secret where one is set."""
+    if not hmac.compare_digest(key.encode(), token.encode()) and not (keys and keys.fit(key)):
         log.warning("audiohook.refused", reason="key")
         return False
     if secret is None:

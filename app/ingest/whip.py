@@ -291,7 +291,7 @@ def route(lines: Lines) -> APIRouter:
 
 def allowed(request: Request, lines: Lines) -> None:
     try:
-        authorise(lines.token, presented(request))
+        authorise(lines.token, presented(request), keys=lines.keys)
     except IngestError as error:
         raise Refused(401, str(error), {"WWW-Authenticate": "Bearer"}) from None
 

@@ -1,36 +1,102 @@
-"""Who looked at what, when, from where."""
+"""Who looked at what, when, from where; each entry chained to the one before."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
+from app.store.chain import BEGINNING, Entry, Verdict, chained, verify
+from app.store.postgres import AUDITING, hold
 from app.store.tables import AuditRow
+from app.store.texts import clean
 from app.store.times import now, written
 
 if TYPE_CHECKING:
     from app.store.database import Store
 
+ROWS_PER_READ: Final = 2000
+
 
 class Audit:
+    """Written, never changed: there is no method that would."""
+
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def record(self, username: str, action: str, subject: str | None, address: str | None) -> None:
+    def record(
+        self, username: str, action: str, subject: str | None, address: str | None, detail: str | None = None
+    ) -> None:
         """``action`` is ``call.read``, ``call.audio``, ``alert.taken``, ``alert.released``,
-        ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``.
-        ``subject`` is the call, the alert or the version that it is about.
+        ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
+        ``user.added``, ``user.role``, ``user.teams``, ``user.disabled``, ``user.enabled``, ``user.password``,
+        ``token.added``, ``token.revoked``, ``audit.verified``.
+        ``subject`` is the call, the alert, the version, the account or the token that it is about; ``detail``
+        what it became. Neither holds what was said, nor a number.
+
+        Safe from several processes at once: each entry follows the one that was committed before it.
         """
+        # As the rows will hold them: the hash is of what can be read again.
+        username, action = clean(username), clean(action)
+        subject = None if subject is None else clean(subject)
+        address = None if address is None else clean(address)
+        detail = None if detail is None else clean(detail)
         with self._store.writing() as session:
-            session.add(
-                AuditRow(
-                    at=written(now()), username=username, action=action, subject=subject, address=address
-                )
-            )
+            hold(session, AUDITING)
+            head = session.scalar(select(AuditRow.hash).order_by(AuditRow.audit_id.desc()).limit(1))
+            entry = Entry(written(now()), username, action, subject, address, detail)
+            digest = chained(BEGINNING if head is None else head, entry)
+            session.add(AuditRow(**entry._asdict(), hash=digest))
 
     def about(self, subject: str, limit: int = 100) -> list[AuditRow]:
         """Entries about a call or an alert, newest first."""
         with self._store.reading() as session:
             rows = select(AuditRow).where(AuditRow.subject == subject)
             return list(session.scalars(rows.order_by(AuditRow.audit_id.desc()).limit(limit)))
+
+    def page(
+        self,
+        limit: int,
+        before: int | None = None,
+        username: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+    ) -> tuple[list[AuditRow], int | None]:
+        """Entries, newest first, and ``before`` of the page that follows. ``action`` is the beginning of one,
+        up to a dot, or all of it."""
+        query = select(AuditRow).order_by(AuditRow.audit_id.desc()).limit(limit + 1)
+        if before is not None:
+            query = query.where(AuditRow.audit_id < before)
+        if username is not None:
+            query = query.where(AuditRow.username == username)
+        if action is not None:
+            whole = AuditRow.action == action
+            query = query.where(whole | AuditRow.action.startswith(f"{action}.", autoescape=True))
+        if subject is not None:
+            query = query.where(AuditRow.subject == subject)
+        with self._store.reading() as session:
+            rows = list(session.scalars(query))
+        return rows[:limit], rows[limit - 1].audit_id if len(rows) > limit else None
+
+    def verify(self, expect: str | None = None) -> Verdict:
+        """Follow the whole chain; see ``app.store.chain``. Takes about a second per 100,000 entries."""
+        return verify(self._all(), expect)
+
+    def _all(self) -> Iterator[tuple[int, Entry, str]]:
+        last = -1
+        while True:
+            query = (
+                select(AuditRow)
+                .where(AuditRow.audit_id > last)
+                .order_by(AuditRow.audit_id)
+                .limit(ROWS_PER_READ)
+            )
+            with self._store.reading() as session:
+                rows = session.scalars(query).all()
+            for row in rows:
+                last = row.audit_id
+                entry = Entry(row.at, row.username, row.action, row.subject, row.address, row.detail)
+                yield last, entry, row.hash
+            if len(rows) < ROWS_PER_READ:
+                return

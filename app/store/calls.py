@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, false, func, or_, select, true
 from sqlalchemy.orm import Session
 
+from app.rights import Sight
 from app.store.log import head_of
 from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
-from streams.events import CallEnded
+from streams.events import CallEnded, Place
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -45,6 +46,14 @@ class CallFile(NamedTuple):
     progress: Sequence[ProgressRow]
 
 
+class Places(NamedTuple):
+    """Whose the live calls are, at one moment of the log."""
+
+    cursor: int
+    places: dict[str, Place]
+    """By ``call_id``."""
+
+
 class Page(NamedTuple):
     calls: Sequence[CallRow]
     counts: dict[str, Counts]
@@ -56,28 +65,30 @@ class Calls:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def floor(self, alerts_since: str, alerts_limit: int) -> Floor:
-        """Live calls, longest running first, and the alerts of all calls since then, newest first.
+    def floor(self, alerts_since: str, alerts_limit: int, sight: Sight) -> Floor:
+        """Live calls in sight, longest running first, and the alerts of those in sight, newest first.
 
         Cursor and rows are of one snapshot: a subscription from that cursor continues exactly here.
         """
         with self._store.reading() as session:
             cursor = head_of(session)
-            live = select(CallRow).where(CallRow.state == "live").order_by(CallRow.cursor)
+            live = select(CallRow).where(CallRow.state == "live", _within(sight)).order_by(CallRow.cursor)
             calls = session.scalars(live).all()
             alerts = session.execute(
                 select(AlertRow, CallRow)
                 .join(CallRow, CallRow.call_id == AlertRow.call_id)
-                .where(AlertRow.at >= alerts_since)
+                .where(AlertRow.at >= alerts_since, _within(sight))
                 .order_by(AlertRow.cursor.desc())
                 .limit(alerts_limit)
             ).all()
             counts = _counts(session, [call.call_id for call in calls])
         return Floor(cursor, calls, counts, [(alert, call) for alert, call in alerts])
 
-    def page(self, state: Literal["live", "ended", "all"], limit: int, before: int | None) -> Page:
-        """Calls, last begun first."""
-        query = select(CallRow).order_by(CallRow.cursor.desc()).limit(limit + 1)
+    def page(
+        self, state: Literal["live", "ended", "all"], limit: int, before: int | None, sight: Sight
+    ) -> Page:
+        """Calls in sight, last begun first."""
+        query = select(CallRow).where(_within(sight)).order_by(CallRow.cursor.desc()).limit(limit + 1)
         if state != "all":
             query = query.where(CallRow.state == state)
         if before is not None:
@@ -131,6 +142,24 @@ class Calls:
         with self._store.reading() as session:
             return session.get(CallRow, call_id) is not None
 
+    def place(self, call_id: str) -> Place | None:
+        """Whose call it is; ``None`` if there is no such call."""
+        with self._store.reading() as session:
+            row = session.execute(
+                select(CallRow.agent, CallRow.team).where(CallRow.call_id == call_id)
+            ).first()
+        return None if row is None else Place(agent=row.agent, team=row.team)
+
+    def places(self) -> Places:
+        """Whose the live calls are."""
+        with self._store.reading() as session:
+            rows = session.execute(
+                select(CallRow.call_id, CallRow.agent, CallRow.team).where(CallRow.state == "live")
+            )
+            return Places(
+                head_of(session), {row.call_id: Place(agent=row.agent, team=row.team) for row in rows}
+            )
+
     def began(self, call_id: str) -> tuple[str, int] | None:
         """When a call began that is live, and the latest media time known of it; ``None`` if it is not."""
         with self._store.reading() as session:
@@ -174,6 +203,18 @@ class Calls:
     def count_live(self) -> int:
         with self._store.reading() as session:
             return session.scalar(select(func.count()).where(CallRow.state == "live")) or 0
+
+
+def _within(sight: Sight) -> ColumnElement[bool]:
+    """As ``Sight.sees``, in the database."""
+    if sight.everything:
+        return true()
+    ways: list[ColumnElement[bool]] = []
+    if sight.teams:
+        ways.append(CallRow.team.in_(sight.teams))
+    if sight.agent is not None:
+        ways.append(CallRow.agent == sight.agent)
+    return or_(*ways) if ways else false()
 
 
 def _counts(session: Session, call_ids: list[str]) -> dict[str, Counts]:

@@ -27,6 +27,7 @@ from app.store.calls import Calls
 from app.store.log import Log
 from app.store.rules import Rules
 from app.store.sessions import Sessions
+from app.store.tokens import Tokens
 from app.store.users import Users
 from app.store.watchdog import Watchdog
 
@@ -59,6 +60,7 @@ class Store:
         self.calls = Calls(self)
         self.users = Users(self)
         self.sessions = Sessions(self)
+        self.tokens = Tokens(self)
         self.audit = Audit(self)
         self.rules = Rules(self)
 

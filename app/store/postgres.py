@@ -42,6 +42,8 @@ APPENDING: Final = 0x647574696E67_01
 """Whoever appends to the event log: cursors are given in the order of the commits."""
 TRIMMING: Final = 0x647574696E67_02
 MIGRATING: Final = 0x647574696E67_03
+AUDITING: Final = 0x647574696E67_10
+"""Whoever adds to the audit: each entry is chained to the one before it."""
 
 _ADVICE: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), advice)

@@ -25,6 +25,7 @@ from app.store.tables import (
     MarkerRow,
     ProgressRow,
     ShadowHitRow,
+    UserRow,
     UtteranceRow,
 )
 from streams.events import (
@@ -40,6 +41,7 @@ from streams.events import (
     Hint,
     Marker,
     OutletEvent,
+    Place,
     Progress,
     Published,
     ShadowHit,
@@ -94,13 +96,16 @@ class Projection:
         self._emotions: dict[str, EmotionRow] = {}
         self._progress: dict[str, ProgressRow] = {}
         self._shadow_hits: dict[str, ShadowHitRow] = {}
+        self._teams: dict[str, str] = {}
+        """By account: the team of its agent."""
         self._parts: list[Base] = []
         """New rows that belong to calls; the calls have to be there before them."""
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
-        """Fetch what the store knows of everything these events name: eight queries at most."""
+        """Fetch what the store knows of everything these events name: nine queries at most."""
         ids: dict[type, set[str]] = defaultdict(set)
+        agents: set[str] = set()
         for event in events:
             match event:
                 case Transcript(final=True):
@@ -113,8 +118,11 @@ class Projection:
                     ids[type(event)].add(event.id)
                 case Taken():
                     ids[Alert].add(event.alert_id)
+                case CallStarted() | CallUpdated() if event.call.team is None and event.call.agent:
+                    agents.add(event.call.agent)
             if is_stored(event) and not isinstance(event, Health):
                 ids[CallInfo].add(event.call_id)
+        self._teams = self._teams_of(agents)
         self._calls = self._fetch(CallRow.call_id, CallRow, ids[CallInfo])
         self._utterances = self._fetch(UtteranceRow.utterance_id, UtteranceRow, ids[Transcript])
         self._alerts = self._fetch(AlertRow.alert_id, AlertRow, ids[Alert])
@@ -179,28 +187,40 @@ class Projection:
     # ── calls ─────────────────────────────────────────────────────────────────────────────────────
 
     def _started(self, info: CallInfo, at: str) -> CallRow:
+        info = self._with_team(info)
         row = self._calls.get(info.call_id)
         if row is None:
-            cursor = self._publish("call.started", info.call_id, at, 0, call=info)
-            row = CallRow(call_id=info.call_id, cursor=cursor, started_at=at, media_ms=0, gap_ms=0)
-            self._session.add(row)
+            row = CallRow(call_id=info.call_id, started_at=at, media_ms=0, gap_ms=0)
+            _describe(row, info)
             self._calls[info.call_id] = row
-        elif row.state == "ended":  # a call closed as interrupted whose audio comes again
-            self._publish("call.started", info.call_id, at, 0, call=info)
-        elif row.info != _json(info):
-            self._publish("call.updated", info.call_id, at, 0, call=info)
+            row.cursor = self._publish("call.started", info.call_id, at, 0, call=info)
+            self._session.add(row)
+        else:
+            changed = row.info != _json(info)
+            left = _describe(row, info)
+            if row.state == "ended":  # a call closed as interrupted whose audio comes again
+                self._publish("call.started", info.call_id, at, 0, call=info, **left)
+            elif changed:
+                self._publish("call.updated", info.call_id, at, 0, call=info, **left)
         row.state, row.ended_at, row.reason, row.ended_by = "live", None, None, None
-        _describe(row, info)
         return row
 
     def _updated(self, event: CallUpdated, at: str) -> None:
         row = self._calls.get(event.call_id)
         if row is None:
             self._started(event.call, at)
-        elif row.info != _json(event.call):
-            self._publish("call.updated", event.call_id, at, event.media_ms, call=event.call)
-            _describe(row, event.call)
+            return
+        info = self._with_team(event.call)
+        if row.info != _json(info):
+            left = _describe(row, info)
+            self._publish("call.updated", event.call_id, at, event.media_ms, call=info, **left)
             _reach(row, event.media_ms)
+
+    def _with_team(self, info: CallInfo) -> CallInfo:
+        """Where the telephony names no team, it is that of the agent's account."""
+        if info.team is not None or info.agent is None:
+            return info
+        return structs.replace(info, team=self._teams.get(info.agent))
 
     def _ended(self, event: CallEnded, at: str) -> None:
         row = self._call(event, at)
@@ -347,6 +367,17 @@ class Projection:
         rows = self._session.scalars(select(table).where(key.in_(ids)))
         return {getattr(row, key.key): row for row in rows}
 
+    def _teams_of(self, agents: set[str]) -> dict[str, str]:
+        if not agents:
+            return {}
+        rows = self._session.execute(
+            select(UserRow.username, UserRow.teams).where(
+                UserRow.username.in_(agents), UserRow.role == "agent"
+            )
+        )
+        teams = {username: msgspec.json.decode(known, type=list[str]) for username, known in rows}
+        return {username: known[0] for username, known in teams.items() if known}
+
     def _add(self, row: Row) -> Row:
         self._parts.append(row)
         return row
@@ -359,8 +390,16 @@ class Projection:
 
     def _publish(self, kind: EventType, call_id: str, at: str, media_ms: int, **content: Any) -> int:
         self.head += 1
+        row = self._calls[call_id]
         published = Published(
-            cursor=self.head, type=kind, call_id=call_id, at=at, media_ms=media_ms, **content
+            cursor=self.head,
+            type=kind,
+            call_id=call_id,
+            at=at,
+            media_ms=media_ms,
+            agent=row.agent,
+            team=row.team,
+            **content,
         )
         self._stored.append(Stored(published, _json(published)))
         return self.head
@@ -377,9 +416,12 @@ def _merge(known: Alert, found: Alert) -> Alert:
     return structs.replace(found, state=state, owner=owner, latency_ms=known.latency_ms)
 
 
-def _describe(row: CallRow, info: CallInfo) -> None:
+def _describe(row: CallRow, info: CallInfo) -> dict[str, Place]:
+    """Returns ``left`` of the event, where the call is somebody else's from now on."""
+    was = Place(agent=row.agent, team=row.team)
     row.info = _json(info)
-    row.agent, row.queue = info.agent, info.queue
+    row.agent, row.team, row.queue = info.agent, info.team, info.queue
+    return {"left": was} if was != Place(agent=info.agent, team=info.team) else {}
 
 
 def _reach(row: CallRow, media_ms: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 
 from app.store.tables import SessionRow, UserRow
 from app.store.times import now, written
-from app.store.users import Person
+from app.store.users import Person, person_of
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -42,15 +42,24 @@ class Sessions:
         return token
 
     def person(self, token: str) -> Person | None:
-        """Whose token this is, with the role of this moment; ``None`` if unknown, expired or revoked."""
+        """Whose token this is, with the role of this moment; ``None`` if unknown, expired or revoked, or
+        if the account is disabled."""
+        return self.persons([token]).get(token)
+
+    def persons(self, tokens: Collection[str]) -> dict[str, Person]:
+        """The same for many tokens at once; those that let nobody in are not in the answer."""
+        by_hash = {_hash(token): token for token in tokens}
         query = (
-            select(UserRow.username, UserRow.name, UserRow.role)
-            .join(SessionRow, SessionRow.user_id == UserRow.user_id)
-            .where(SessionRow.token_hash == _hash(token), SessionRow.expires_at > written(self._clock()))
+            select(SessionRow.token_hash, UserRow)
+            .join(UserRow, SessionRow.user_id == UserRow.user_id)
+            .where(
+                SessionRow.token_hash.in_(by_hash),
+                SessionRow.expires_at > written(self._clock()),
+                UserRow.disabled_at.is_(None),
+            )
         )
         with self._store.reading() as session:
-            row = session.execute(query).one_or_none()
-        return None if row is None else Person(username=row.username, name=row.name, role=row.role)
+            return {by_hash[token_hash]: person_of(row) for token_hash, row in session.execute(query)}
 
     def revoke(self, token: str) -> None:
         """Log out. An unknown token is no error."""

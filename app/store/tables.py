@@ -44,13 +44,20 @@ class EventRow(Base):
 
 class CallRow(Base):
     __tablename__ = "calls"
-    __table_args__ = (Index(None, "state", "cursor"), Index(None, "cursor", unique=True))
+    __table_args__ = (
+        Index(None, "state", "cursor"),
+        Index(None, "cursor", unique=True),
+        Index(None, "team", "cursor"),
+        Index(None, "agent", "cursor"),
+    )
 
     call_id: Mapped[str] = mapped_column(primary_key=True)
     cursor: Mapped[int]
     state: Mapped[str]
     """``live`` or ``ended``."""
     agent: Mapped[str | None]
+    team: Mapped[str | None]
+    """With ``agent``: who may see it."""
     queue: Mapped[str | None]
     info: Mapped[str]
     """The ``CallInfo``."""
@@ -177,14 +184,20 @@ class ShadowHitRow(Base):
 
 class UserRow(Base):
     __tablename__ = "users"
+    __table_args__ = (Index(None, "subject", unique=True),)
 
     user_id: Mapped[int] = mapped_column(primary_key=True)
     username: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     role: Mapped[str]
     password: Mapped[str]
-    """Argon2id in its encoded form, with salt and parameters."""
+    """Argon2id in its encoded form, with salt and parameters; ``!`` where no password lets in."""
     created_at: Mapped[str]
+    teams: Mapped[str] = mapped_column(server_default="[]")
+    """JSON, a list of names."""
+    disabled_at: Mapped[str | None]
+    subject: Mapped[str | None]
+    """Issuer and subject at the identity provider, where the account came from one."""
 
 
 class SessionRow(Base):
@@ -199,6 +212,27 @@ class SessionRow(Base):
     address: Mapped[str | None]
 
 
+class TokenRow(Base):
+    """What lets a program in."""
+
+    __tablename__ = "tokens"
+
+    token_id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    """SHA-256, hexadecimal."""
+    begins: Mapped[str]
+    """Its first characters, by which people know it again."""
+    scopes: Mapped[str]
+    """JSON, a list."""
+    teams: Mapped[str]
+    """JSON, a list."""
+    created_at: Mapped[str]
+    created_by: Mapped[str]
+    expires_at: Mapped[str]
+    revoked_at: Mapped[str | None]
+
+
 class AuditRow(Base):
     """Who looked at what. Written, never changed."""
 
@@ -211,3 +245,7 @@ class AuditRow(Base):
     action: Mapped[str]
     subject: Mapped[str | None]
     address: Mapped[str | None]
+    detail: Mapped[str | None]
+    """What it became: the role that somebody was given."""
+    hash: Mapped[str] = mapped_column(server_default="")
+    """Of the entry before and of this one's content, see ``app.store.chain``."""

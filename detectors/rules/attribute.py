@@ -20,7 +20,7 @@ from streams.events import CallInfo
 NAMES: Final = ("attribute",)
 Test = Literal["is", "in", "is_not", "not_in", "matches", "at_least", "at_most", "exists"]
 _TESTS: Final = get_args(Test)
-_KNOWN: Final = ("queue", "agent", "customer_level", "direction", "protocol")
+_KNOWN: Final = ("queue", "agent", "team", "customer_level", "direction", "protocol")
 _DIRECTIONS: Final = ("inbound", "outbound")
 
 

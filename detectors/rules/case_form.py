@@ -13,7 +13,16 @@ TURN: Final = (
     *("agent", "customer", "unknown", "start", "end", "emotion", "loudness"),
     *("hold", "hangup", "trouble", "of", "at"),
 )
-CALL: Final = ("queue", "agent", "customer_level", "direction", "protocol", "started_at", "attributes")
+CALL: Final = (
+    "queue",
+    "agent",
+    "team",
+    "customer_level",
+    "direction",
+    "protocol",
+    "started_at",
+    "attributes",
+)
 CALL_ID: Final = "test"
 _LONGEST_S: Final = 86_400
 _SIGNALS: Final = ("hold", "hangup", "trouble")

@@ -111,7 +111,7 @@ _OPERATORS: Final[dict[str, Schema]] = {
     ),
     "attribute": one_of(
         {
-            "name": text("queue, agent, customer_level, direction, protocol, 或自定义 or a custom one"),
+            "name": text("queue, agent, team, customer_level, direction, protocol, 或自定义 or a custom one"),
             "is": text(),
             "in": texts(),
             "is_not": text(),

@@ -174,7 +174,7 @@ def _turn() -> Schema:
 
 
 def _call() -> Schema:
-    known = ("queue", "agent", "customer_level", "protocol", "started_at")
+    known = ("queue", "agent", "team", "customer_level", "protocol", "started_at")
     return mapping(
         {
             **{name: text() for name in known},

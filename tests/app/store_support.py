@@ -196,7 +196,9 @@ def house(
     settings = Settings(data_dir=folder, _env_file=None)  # type: ignore[call-arg]
     store = open_store(url or sqlite(folder))
     for role in ("agent", "supervisor", "inspector", "administrator"):
-        store.users.ensure(role, PASSWORD, role.title(), role)
+        # In a house without teams its administrator watches too.
+        teams = ("*",) if role == "administrator" else None
+        store.users.ensure(role, PASSWORD, role.title(), role, teams)
     events = outlet(store)
     book = book or RuleBook(PACK)
     book.record = store.audit.record

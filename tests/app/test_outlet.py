@@ -16,6 +16,7 @@ import app.writer as writer_module
 from app.errors import StoreError
 from app.outlet import LocalOutlet, Outlet
 from app.redis_outlet import RedisOutlet
+from app.rights import EVERYTHING
 from app.store import Store
 from streams.events import (
     CallInfo,
@@ -180,7 +181,7 @@ async def test_an_alert_that_says_more_is_an_update(outlet: Outlet, store: Store
     await outlet.append([started(), alert()])
     more = await outlet.append([alert(evidence=Evidence(text="我们不承诺保本")), alert(state="withdrawn")])
     assert types(more) == ["alert.updated", "alert.updated"]
-    floor = store.calls.floor("", 10)
+    floor = store.calls.floor("", 10, EVERYTHING)
     assert [row.state for row, _ in floor.alerts] == ["withdrawn"]
     assert floor.counts == {}
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.errors import StoreError
 from app.outlet import LocalOutlet
+from app.rights import EVERYTHING
 from app.store import Store
 from app.store.postgres import APPENDING, CONNECTIONS_MOST, TRIMMING, advice
 from app.store.trouble import is_outage
@@ -100,7 +101,7 @@ def test_several_processes_write_one_log_without_holes_in_the_order_of_their_com
     assert all(cursors == sorted(cursors) for cursors in told)
     assert sorted(cursor for cursors in told for cursor in cursors) == list(range(1, writers * each + 1))
     assert store.log.bounds() == (1, writers * each)
-    assert len(store.calls.floor("", 10**6).alerts) == writers * batches
+    assert len(store.calls.floor("", 10**6, EVERYTHING).alerts) == writers * batches
 
 
 def test_the_same_events_of_two_processes_are_stored_once(postgres_url: str, store: Store) -> None:

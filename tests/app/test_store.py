@@ -53,7 +53,7 @@ def test_a_database_opened_again_keeps_what_it_holds(database_url: str) -> None:
     first.users.add("wang", PASSWORD, "王", "supervisor")
     first.close()
     second = open_store(database_url)
-    assert [Person(username="wang", name="王", role="supervisor")] == second.users.list()
+    assert [Person(username="wang", name="王", role="supervisor", teams=("*",))] == second.users.list()
     second.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -36,9 +36,10 @@ class Script:
         self.ended = False
         self.closed = asyncio.Event()
         self.asked: int | str | None = "not asked"
+        self.sight: object = None
 
-    def subscribe(self, cursor: int | None) -> Script:
-        self.asked = cursor
+    def subscribe(self, cursor: int | None, sight: object) -> Script:
+        self.asked, self.sight = cursor, sight
         return self
 
     async def take(self, timeout_s: float | None = None) -> Sequence[Item]:
@@ -121,8 +122,23 @@ def raised(cursor: int, emitted: float | None) -> Item:
     return Item(published, emitted)
 
 
-async def everybody(_: WebSocket) -> Callable[[Published], bool]:
-    return lambda _event: True
+class Admitted:
+    """An admission that lasts until somebody ends it."""
+
+    def __init__(self, sight: object = "everything") -> None:
+        self.sight = sight
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.left = False
+
+    async def over(self) -> int:
+        return await self.ended
+
+    def leave(self) -> None:
+        self.left = True
+
+
+async def everybody(_: WebSocket) -> Admitted:
+    return Admitted()
 
 
 def refusing(code: int) -> Any:
@@ -185,13 +201,13 @@ async def test_our_own_page_is_let_in() -> None:
     assert len(browser.texts) == 2
 
 
-async def test_only_what_the_person_may_see_is_sent() -> None:
-    async def own_call(_: WebSocket) -> Any:
-        return lambda published: published.call_id == "mine"
+async def test_the_log_is_asked_only_for_what_the_person_sees() -> None:
+    async def own_calls(_: WebSocket) -> Admitted:
+        return Admitted("own calls")
 
-    script = Script([event(8), event(9, call_id="mine"), event(10)])
-    browser = await serve(script, Browser(), own_call)
-    assert [text["cursor"] for text in browser.texts[1:]] == [9]
+    script = Script([event(8)])
+    await serve(script, Browser(), own_calls)
+    assert script.sight == "own calls"
 
 
 async def test_missed_events_are_said() -> None:
@@ -237,17 +253,22 @@ async def test_a_browser_that_leaves_frees_its_place() -> None:
     assert script.closed.is_set()
 
 
-async def test_who_logs_out_stops_listening_with_the_next_heartbeat() -> None:
-    answers = deque([everybody, refusing(NOT_LOGGED_IN)])
+@pytest.mark.parametrize("takes", [None, 2])
+async def test_who_may_listen_no_more_is_sent_away_at_once_also_while_not_reading(takes: int | None) -> None:
+    admitted = Admitted()
 
-    async def permission(socket: WebSocket) -> Any:
-        return await answers.popleft()(socket)
+    async def permission(_: WebSocket) -> Admitted:
+        return admitted
 
-    moments = iter([0.0, 1.0, 20.0])
-    script = Script([event(8)], [event(9)], then="silence")
-    browser = await serve(script, Browser(), permission, clock=lambda: next(moments))
-    assert [text.get("cursor") for text in browser.texts] == [7, 8]
+    script = Script([event(8), event(9)], then="silence")
+    browser = Browser(takes=takes)
+    serving = asyncio.create_task(serve(script, browser, permission))
+    await browser.sending.wait()
+    await asyncio.sleep(0)
+    admitted.ended.set_result(NOT_LOGGED_IN)
+    await serving
     assert browser.close_code == NOT_LOGGED_IN
+    assert (admitted.left, script.closed.is_set()) == (True, True)
 
 
 async def test_a_past_that_cannot_be_read_closes_the_socket() -> None:

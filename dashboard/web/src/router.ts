@@ -4,13 +4,15 @@ import { createRouter, createWebHistory, type RouteLocationNormalized } from 'vu
 
 import { whenLoginRequired } from '@/api/http'
 import LoginPage from '@/pages/LoginPage.vue'
-import { expired, forget, knowSession, mayWatch, user } from '@/session'
+import { expired, forget, knowSession, mayAdminister, mayWatch, user } from '@/session'
 
 declare module 'vue-router' {
   interface RouteMeta {
     open?: boolean
     /** Key of the page's name, for the window's title. */
     title?: string
+    /** Only for administrators. */
+    admin?: boolean
   }
 }
 
@@ -22,6 +24,10 @@ export const router = createRouter({
     { path: '/floor', name: 'floor', component: () => import('@/pages/FloorPage.vue'), meta: { title: 'nav.floor' } },
     { path: '/calls', name: 'calls', component: () => import('@/pages/CallsPage.vue'), meta: { title: 'nav.calls' } },
     { path: '/calls/:id', name: 'call', component: () => import('@/pages/CallPage.vue'), meta: { title: 'call.title' } },
+    { path: '/admin', redirect: '/admin/people' },
+    { path: '/admin/people', name: 'people', component: () => import('@/pages/PeoplePage.vue'), meta: { title: 'people.title', admin: true } },
+    { path: '/admin/tokens', name: 'tokens', component: () => import('@/pages/TokensPage.vue'), meta: { title: 'tokens.title', admin: true } },
+    { path: '/admin/audit', name: 'audit', component: () => import('@/pages/AuditPage.vue'), meta: { title: 'audit.title', admin: true } },
     { path: '/forbidden', name: 'forbidden', component: () => import('@/pages/ForbiddenPage.vue'), meta: { title: 'forbidden.title' } },
     { path: '/:rest(.*)*', name: 'lost', component: () => import('@/pages/LostPage.vue'), meta: { title: 'notFound.title' } },
   ],
@@ -37,7 +43,8 @@ router.beforeEach(async (to: RouteLocationNormalized) => {
   if (to.meta.open) return user.value && to.name === 'login' ? safeNext(to.query.next) : true
   if (!user.value) return { name: 'login', query: to.path === '/floor' ? {} : { next: to.fullPath } }
   if (!mayWatch.value && to.name !== 'forbidden') return { name: 'forbidden' }
-  if (mayWatch.value && to.name === 'forbidden') return { name: 'floor' }
+  if (to.meta.admin && !mayAdminister.value) return { name: 'forbidden', query: { page: to.path } }
+  if (mayWatch.value && to.name === 'forbidden' && !to.query.page) return { name: 'floor' }
   return true
 })
 

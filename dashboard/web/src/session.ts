@@ -8,6 +8,7 @@ import type { User } from '@/api/types'
 export const user = ref<User | null>(null)
 /** Why the login page is shown again. */
 export const expired = ref(false)
+export const mayAdminister = computed(() => user.value?.role === 'administrator')
 export const mayWatch = computed(() => user.value !== null && user.value.role !== 'agent')
 
 let asked: Promise<void> | null = null

@@ -55,6 +55,14 @@ describe('one event at a time', () => {
     expect(call).toMatchObject({ state: 'live', agent: '王敏', started_at: AT, alerts: { critical: 0 } })
   })
 
+  test('a call that passes to another team leaves nothing behind', () => {
+    const state = after(...story.slice(0, 6), event(7, 'call.left'))
+    expect([state.calls.size, state.alerts.size, state.partials.size, state.recent.size, state.finals.size]).toEqual([
+      0, 0, 0, 0, 0,
+    ])
+    expect(state.cursor).toBe(7)
+  })
+
   test('who is speaking is shown although the cursor stands still', () => {
     const state = after(started, event(1, 'call.updated', { speaking: { customer: true } }))
     expect(state.calls.get('c1')?.speaking).toEqual({ customer: true })

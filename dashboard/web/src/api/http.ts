@@ -1,6 +1,6 @@
 /** Requests to the server. Every failure becomes an `ApiError` that knows what to tell the person. */
 
-import type { CallDetail, CallPage, Floor, Names, User } from './types'
+import type { Account, ApiToken, AuditEntry, AuditVerdict, CallDetail, CallPage, Floor, Names, User } from './types'
 
 export class ApiError extends Error {
   constructor(
@@ -10,6 +10,8 @@ export class ApiError extends Error {
     readonly status: number,
     /** What the server says about it, by language. */
     readonly text: Names | null = null,
+    /** What exactly was wrong with what was sent. */
+    readonly detail: string | null = null,
   ) {
     super(code)
     this.name = 'ApiError'
@@ -63,12 +65,13 @@ async function request<T>(method: string, path: string, body?: unknown, quiet = 
 
 async function readError(response: Response): Promise<ApiError> {
   try {
-    const body = (await response.json()) as { error?: { code?: unknown; message?: unknown } }
+    const body = (await response.json()) as { error?: { code?: unknown; message?: unknown; detail?: unknown } }
     const code = body.error?.code
     const message = body.error?.message
     if (typeof code === 'string') {
       const text = typeof message === 'object' && message !== null ? (message as Names) : null
-      return new ApiError(code, response.status, text)
+      const detail = body.error?.detail
+      return new ApiError(code, response.status, text, typeof detail === 'string' ? detail : null)
     }
   } catch {
     // Not JSON: a proxy's page, or nothing. The status says enough.
@@ -98,5 +101,20 @@ export const api = {
     if (before !== null) query.set('before', before)
     return request<CallPage>('GET', `/api/calls?${query}`)
   },
+  ways: () => request<{ oidc: string | null }>('GET', '/api/session/ways', undefined, true),
+  people: () => request<{ people: Account[] }>('GET', '/api/people'),
+  addPerson: (account: { username: string; name: string; role: string; teams?: string[]; password: string }) =>
+    request<Account>('POST', '/api/people', account),
+  changePerson: (username: string, change: { role?: string; teams?: string[]; disabled?: boolean }) =>
+    request<Account>('PATCH', `/api/people/${segment(username)}`, change),
+  setPassword: (username: string, password: string) =>
+    request<void>('POST', `/api/people/${segment(username)}/password`, { password }),
+  tokens: () => request<{ tokens: ApiToken[]; scopes: string[] }>('GET', '/api/tokens'),
+  addToken: (token: { name: string; scopes: string[]; teams: string[]; days: number }) =>
+    request<{ secret: string; token: ApiToken }>('POST', '/api/tokens', token),
+  revokeToken: (name: string) => request<void>('DELETE', `/api/tokens/${segment(name)}`),
+  audit: (filter: Record<string, string>) =>
+    request<{ entries: AuditEntry[]; next: string | null }>('GET', `/api/audit?${new URLSearchParams(filter)}`),
+  verifyAudit: () => request<AuditVerdict>('POST', '/api/audit/verify'),
   audioUrl: (id: string) => `/api/calls/${segment(id)}/audio`,
 }

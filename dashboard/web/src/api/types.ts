@@ -13,6 +13,7 @@ export interface CallInfo {
   call_id: string
   protocol?: string
   agent?: string | null
+  team?: string | null
   queue?: string | null
   customer?: string | null
   customer_level?: string | null
@@ -154,6 +155,7 @@ export type EventType =
   | 'call.started'
   | 'call.updated'
   | 'call.ended'
+  | 'call.left'
   | 'utterance.partial'
   | 'utterance.final'
   | 'alert.raised'
@@ -191,6 +193,52 @@ export interface User {
   username: string
   name: string
   role: 'agent' | 'supervisor' | 'inspector' | 'administrator'
+}
+
+export type Role = User['role']
+export const ROLES: readonly Role[] = ['agent', 'supervisor', 'inspector', 'administrator']
+
+/** An account as administrators see it. */
+export interface Account {
+  username: string
+  name: string
+  role: Role
+  /** `*`: all. */
+  teams: string[]
+  created_at: string
+  disabled_at: string | null
+  /** It came from the identity provider. */
+  external: boolean
+}
+
+export interface ApiToken {
+  name: string
+  /** Its first characters. */
+  begins: string
+  scopes: string[]
+  teams: string[]
+  created_at: string
+  created_by: string
+  expires_at: string
+  revoked_at: string | null
+}
+
+export interface AuditEntry {
+  id: number
+  at: string
+  username: string
+  action: string
+  subject: string | null
+  address: string | null
+  detail: string | null
+  hash: string
+}
+
+export interface AuditVerdict {
+  entries: number
+  head: string
+  /** The first entry that is not what was written there. */
+  broken: number | null
 }
 
 export interface Floor {

@@ -111,6 +111,9 @@ export function apply(state: FloorState, event: Published): Change {
     case 'call.ended':
       if (id !== null) endCall(state, id, event)
       break
+    case 'call.left':
+      if (id !== null) dropCall(state, id)
+      break
     case 'utterance.final':
       if (id !== null && event.utterance) setFinal(state, id, event.utterance, event)
       break
@@ -143,6 +146,17 @@ function applyPassing(state: FloorState, event: Published): Change {
   state.partials.set(key, text)
   if (reached !== call) state.calls.set(call.call_id, reached)
   return DONE
+}
+
+/** The call is somebody else's now: nothing of it is to be seen here any more. */
+function dropCall(state: FloorState, id: string): void {
+  state.calls.delete(id)
+  state.recent.delete(id)
+  for (const [alertId, alert] of state.alerts) if (alert.call_id === id) state.alerts.delete(alertId)
+  for (const role of ['agent', 'customer', 'unknown'] as const) {
+    state.partials.delete(channelKey(id, role))
+    state.finals.delete(channelKey(id, role))
+  }
 }
 
 /** The call's length is at least the media time of its latest event. */
