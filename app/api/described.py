@@ -8,6 +8,7 @@ import msgspec
 from fastapi import FastAPI
 
 from app.api import views
+from app.api.alerts import People
 from app.api.telephony import Taken
 from app.telephony import TelephonyEvent
 from streams.events import Published
@@ -17,7 +18,16 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("get", "/api/calls"): views.CallPage,
     ("get", "/api/calls/{call_id}"): views.CallDetail,
     ("get", "/api/rules"): views.Rules,
+    ("get", "/api/rules/precision"): views.Precisions,
+    ("get", "/api/alerts/assignees"): People,
+    ("get", "/api/alerts/{alert_id}/history"): views.AlertHistory,
     ("post", "/api/alerts/{alert_id}/owner"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/acknowledge"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/resolve"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/false-alarm"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/reopen"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/assign"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/comment"): views.AlertView,
     ("post", "/api/calls/{call_id}/events"): Taken,
 }
 

@@ -29,6 +29,13 @@ def rules(request: Request, _person: Overseer) -> Response:
     return views.answer(_view(request.app.state.rules, store.rules.tallies()))
 
 
+@router.get("/api/rules/precision")
+def precision(request: Request, _person: Overseer) -> Response:
+    """How often each rule was right, as people judged its alerts."""
+    store: Store = request.app.state.store
+    return views.answer(views.Precisions(rules=store.alerts.precision()))
+
+
 @router.get("/api/rules/schema")
 def rule_schema(_person: Overseer) -> Response:
     """JSON Schema (2020-12) of rule packs: with it an editor completes and checks while one writes."""

@@ -19,6 +19,8 @@ class Audit:
 
     def record(self, username: str, action: str, subject: str | None, address: str | None) -> None:
         """``action`` is ``call.read``, ``call.audio``, ``alert.taken``, ``alert.released``,
+        ``alert.acknowledged``, ``alert.resolved``, ``alert.false_alarm``, ``alert.reopened``,
+        ``alert.assigned``, ``alert.commented``, ``alert.escalated``, ``alert.history``,
         ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``.
         ``subject`` is the call, the alert or the version that it is about.
         """
