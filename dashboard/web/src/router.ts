@@ -22,6 +22,7 @@ export const router = createRouter({
     { path: '/floor', name: 'floor', component: () => import('@/pages/FloorPage.vue'), meta: { title: 'nav.floor' } },
     { path: '/calls', name: 'calls', component: () => import('@/pages/CallsPage.vue'), meta: { title: 'nav.calls' } },
     { path: '/calls/:id', name: 'call', component: () => import('@/pages/CallPage.vue'), meta: { title: 'call.title' } },
+    { path: '/rules', name: 'rules', component: () => import('@/pages/RulesPage.vue'), meta: { title: 'rules.title' } },
     { path: '/forbidden', name: 'forbidden', component: () => import('@/pages/ForbiddenPage.vue'), meta: { title: 'forbidden.title' } },
     { path: '/:rest(.*)*', name: 'lost', component: () => import('@/pages/LostPage.vue'), meta: { title: 'notFound.title' } },
   ],

@@ -1,6 +1,16 @@
 /** Requests to the server. Every failure becomes an `ApiError` that knows what to tell the person. */
 
-import type { CallDetail, CallPage, Floor, Names, User } from './types'
+import type {
+  AlertHistory,
+  AlertState,
+  CallDetail,
+  CallPage,
+  Floor,
+  FloorAlert,
+  Names,
+  RulePrecision,
+  User,
+} from './types'
 
 export class ApiError extends Error {
   constructor(
@@ -10,6 +20,8 @@ export class ApiError extends Error {
     readonly status: number,
     /** What the server says about it, by language. */
     readonly text: Names | null = null,
+    /** What a program needs to know besides. */
+    readonly more: Record<string, string | null> = {},
   ) {
     super(code)
     this.name = 'ApiError'
@@ -63,12 +75,11 @@ async function request<T>(method: string, path: string, body?: unknown, quiet = 
 
 async function readError(response: Response): Promise<ApiError> {
   try {
-    const body = (await response.json()) as { error?: { code?: unknown; message?: unknown } }
-    const code = body.error?.code
-    const message = body.error?.message
+    const body = (await response.json()) as { error?: { code?: unknown; message?: unknown } & Record<string, unknown> }
+    const { code, message, ...more } = body.error ?? {}
     if (typeof code === 'string') {
       const text = typeof message === 'object' && message !== null ? (message as Names) : null
-      return new ApiError(code, response.status, text)
+      return new ApiError(code, response.status, text, more as Record<string, string | null>)
     }
   } catch {
     // Not JSON: a proxy's page, or nothing. The status says enough.
@@ -86,6 +97,19 @@ function learnClock(date: string | null): void {
 
 const segment = encodeURIComponent
 
+/** The steps that a person can ask for, as the addresses name them. */
+export type AlertStep = 'acknowledge' | 'resolve' | 'false-alarm' | 'reopen' | 'assign' | 'comment'
+
+export interface AlertWish {
+  /** The alert as it was shown; nothing happens unless it still is so. */
+  seen?: { state: AlertState; owner: string | null }
+  /** Further alerts of the same card. */
+  also?: string[]
+  to?: string
+  reason?: string
+  text?: string
+}
+
 export const api = {
   session: () => request<{ user: User }>('GET', '/api/session', undefined, true),
   login: (username: string, password: string) =>
@@ -98,5 +122,10 @@ export const api = {
     if (before !== null) query.set('before', before)
     return request<CallPage>('GET', `/api/calls?${query}`)
   },
+  alertStep: (id: string, step: AlertStep, wish: AlertWish) =>
+    request<FloorAlert>('POST', `/api/alerts/${segment(id)}/${step}`, wish),
+  alertHistory: (id: string) => request<AlertHistory>('GET', `/api/alerts/${segment(id)}/history`),
+  assignees: () => request<{ people: User[] }>('GET', '/api/alerts/assignees'),
+  precision: () => request<{ rules: RulePrecision[] }>('GET', '/api/rules/precision'),
   audioUrl: (id: string) => `/api/calls/${segment(id)}/audio`,
 }
