@@ -34,9 +34,15 @@ const SHOWN_MS = 8000
 
 let hiding = 0
 
+/** Steps are asked for one after another: what is typed ahead is decided on what was foreseen before. */
+let asking: Promise<unknown> = Promise.resolve()
+
 onEvent(
-  (event) => {
-    if (event.alert) pending.delete(event.alert.id)
+  ({ alert, change }) => {
+    if (!alert || !change) return
+    const wish = pending.get(alert.id)
+    // An earlier step of one's own does not take the place of the one that is still asked for.
+    if (wish && (change.by !== wish.by || change.action === wish.step.replace('-', '_'))) pending.delete(alert.id)
   },
   () => pending.clear(),
 )
@@ -48,7 +54,10 @@ export function asWished(alert: FloorAlert): FloorAlert {
 
 /** One step for one alert, or for all of a card that can go it. Whether the server agreed. */
 export async function act(step: AlertStep, alerts: readonly FloorAlert[], more: Omit<AlertWish, 'also' | 'seen'> = {}): Promise<boolean> {
-  const able = alerts.filter((alert) => isPossible(alert, step) && !pending.has(alert.id)).slice(0, MOST_AT_ONCE + 1)
+  const able = alerts
+    .map(asWished)
+    .filter((alert) => isPossible(alert, step))
+    .slice(0, MOST_AT_ONCE + 1)
   const [first, ...others] = able
   const me = user.value?.username
   if (!first || !me) return false
@@ -64,7 +73,9 @@ export async function act(step: AlertStep, alerts: readonly FloorAlert[], more: 
       asked.seen = { state: stateOf(first), owner: first.owner ?? null }
       asked.also = others.map((alert) => alert.id)
     }
-    await api.alertStep(first.id, step, asked)
+    const answer = asking.then(() => api.alertStep(first.id, step, asked))
+    asking = answer.catch(() => undefined)
+    await answer
     window.setTimeout(rollBack, EVENT_WITHIN_MS)
     return true
   } catch (caught) {
