@@ -29,6 +29,7 @@ from app.api.listen import Rooms
 from app.cluster import Gateway, Membership, prepare
 from app.ears import Listening, Sinks
 from app.errors import PackRefused
+from app.escalation import Escalation
 from app.head import OnnxHead
 from app.ingest.assembly import Assembly, Began
 from app.ingest.audiosocket_server import AudioSocketServer
@@ -46,7 +47,7 @@ from app.redis_outlet import RedisOutlet
 from app.rulebook import RuleBook
 from app.settings import Settings, prepare_processor
 from app.store import Store
-from app.store.times import read
+from app.store.times import Patience, read
 from app.telephony import Switchboard
 from detectors.privacy import redact
 from detectors.rules import DEFAULT_PACK, Pack, PackError, load_packs
@@ -77,6 +78,7 @@ class Service:
     switchboard: Switchboard
     rooms: Rooms
     """Where people listen to running calls."""
+    escalation: Escalation
     gateway: Gateway | None = None
     """Beside the runner of a cluster's gateway."""
     audiosockets: AudioSocketServer | None = None
@@ -126,6 +128,7 @@ class Service:
         if self.audiosockets is not None:
             await self.audiosockets.start()
         await self.switchboard.start()
+        await self.escalation.start()
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
             yield
@@ -133,6 +136,7 @@ class Service:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+            await self.escalation.stop()
             if self.audiosockets is not None:
                 await self.audiosockets.stop()
             await self.switchboard.stop()
@@ -175,6 +179,11 @@ def build(
         asyncio.run(reachable(settings))
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
+    store.log.patience = Patience(
+        critical=settings.escalate_critical_s or None,
+        warning=settings.escalate_warning_s or None,
+        info=settings.escalate_info_s or None,
+    )
     outlet, live = shared(settings, store)
     silero.network()  # read now: what is wrong with it is said before a call begins
     judging = JudgingProcess(settings.log_level, settings.log_json)
@@ -258,6 +267,7 @@ def build(
         lines,
         switchboard,
         Rooms(listening),
+        Escalation(store, outlet),
         gateway,
         audiosockets,
     )

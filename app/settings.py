@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     )
     max_calls: int = Field(default=500, ge=1)
     keep_audio: bool = True
+    escalate_critical_s: float = Field(
+        default=30, ge=0, le=86_400, description="seconds until a critical alert that nobody took escalates"
+    )
+    escalate_warning_s: float = Field(default=120, ge=0, le=86_400, description="the same; 0: never")
+    escalate_info_s: float = Field(default=0, ge=0, le=86_400, description="the same; 0: never")
     session_hours: int = Field(default=12, ge=1, le=720)
     oidc_issuer: str | None = Field(
         default=None,

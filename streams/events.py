@@ -16,6 +16,10 @@ Channel = Literal["agent", "customer", "unknown"]
 
 Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["open", "acknowledged", "resolved", "false_alarm", "escalated", "withdrawn"]
+AlertAction = Literal[
+    "take", "release", "acknowledge", "resolve", "false_alarm", "reopen", "assign", "comment", "escalate"
+]
+"""What becomes of an alert by a person's wish, or (``escalate``) because its time is over."""
 Match = Literal["exact", "pinyin", "regex", "similar", "timer", "count", "entity", "signal", "script"]
 Feeling = Literal["calm", "pleased", "anxious", "sad", "displeased", "angry"]
 
@@ -436,6 +440,10 @@ class Alert(Struct, frozen=True, kw_only=True, tag=True):
     score: float = 0.0
     advice: dict[str, str] | None = None
     """What to check, by language: of alerts about the service itself."""
+    escalates_at: str | None = None
+    """Wall clock, RFC 3339: it escalates then, if nobody has taken it. ``None``: no clock runs. Set where it
+    is stored, as who waits for it are people."""
+    comments: int = 0
 
     @property
     def media_ms(self) -> int:
@@ -457,6 +465,57 @@ class Taken(Struct, frozen=True, kw_only=True, tag=True):
     """Account; ``None`` lets it go."""
     expected: str | None
     """Whose it is as far as they know who ask; ``None``: nobody's."""
+    by: str | None = None
+    """Who asks; ``None``: the one who takes it, or had it."""
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """An alert as whoever decides about it has it before their eyes."""
+
+    state: AlertState
+    owner: str | None
+
+
+class Decided(Struct, frozen=True, kw_only=True, tag=True):
+    """Somebody, or the clock, wants an alert to go one step on: see ``streams.alert_life``.
+
+    It holds only if that step is there at that moment; then one ``alert.updated`` is published, with its
+    ``change``. Else nothing is, as for ``Taken``. Given twice with the same ``id`` it holds once.
+    """
+
+    id: str
+    call_id: str
+    alert_id: str
+    media_ms: int
+    """Of the alert: its end."""
+    action: AlertAction
+    by: str | None
+    """Account; ``None``: the clock."""
+    owner: str | None = None
+    """Of ``assign``: the account that it is given to."""
+    text: str | None = None
+    """A comment, or a reason; redacted."""
+    seen: Seen | None = None
+    """If given, it holds only while the alert is still so."""
+    deadline: str | None = None
+    """Of ``escalate``: the one that has passed; another one since then, and it does not hold."""
+
+
+class AlertChange(Struct, frozen=True, kw_only=True):
+    """One step of an alert's life: who, when, from what to what."""
+
+    id: str
+    action: AlertAction
+    by: str | None
+    """Account; ``None``: the clock."""
+    at: str
+    """Wall clock, RFC 3339, UTC."""
+    from_state: AlertState
+    to_state: AlertState
+    from_owner: str | None
+    to_owner: str | None
+    text: str | None = None
+    """A comment, or a reason; redacted."""
 
 
 class Marker(Struct, frozen=True, kw_only=True, tag=True):
@@ -592,6 +651,8 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of ``call.ended``: who hung up, where the telephony says so."""
     utterance: Text | UnsetType = UNSET
     alert: Alert | UnsetType = UNSET
+    change: AlertChange | UnsetType = UNSET
+    """Of ``alert.updated``: what somebody did to it; left out where the rules did."""
     marker: Marker | UnsetType = UNSET
     hint: Hint | UnsetType = UNSET
     health: Health | UnsetType = UNSET
@@ -626,6 +687,7 @@ OutletEvent = (
     | Transcript
     | Alert
     | Taken
+    | Decided
     | Marker
     | Hint
     | Emotion

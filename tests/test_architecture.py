@@ -30,6 +30,7 @@ PURE = (
     "batching",
     "events",
     "raising",
+    "alert_life",
     "voice",
     "music",
     "quality",

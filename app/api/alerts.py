@@ -1,22 +1,54 @@
-"""Who looks after an alert: taken and let go by compare and set, so that of two people only one has it."""
+"""The life of an alert as people lead it: each step by compare and set, so that of two people one has it.
+
+What is possible from where is said in ``streams.alert_life``, who may do it in ``app.api.alert_rights``. Each
+step is one event of the log, one line of the alert's history and one entry of the audit.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import secrets
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from msgspec import Struct
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from app.api import views
-from app.api.people import Supervisor, address_of, in_sight
+from app.api.alert_rights import assignable, may
+from app.api.people import (
+    Overseer,
+    Supervisor,
+    address_of,
+    check_sight,
+    in_sight,
+    record_reading,
+)
 from app.api.problems import Problem
 from app.outlet import Outlet
-from app.store import Store
-from streams.events import Taken
+from app.rights import sees, sees_person
+from app.store import Person, Store
+from detectors.privacy import redact
+from streams import alert_life, events
+from streams.events import AlertAction, AlertState, Decided, Taken
 
 router = APIRouter(tags=["alerts"])
+
+STEPS_SHOWN = 500
+MOST_AT_ONCE = 200
+
+AUDITED: dict[AlertAction, str] = {
+    "acknowledge": "alert.acknowledged",
+    "resolve": "alert.resolved",
+    "false_alarm": "alert.false_alarm",
+    "reopen": "alert.reopened",
+    "assign": "alert.assigned",
+    "comment": "alert.commented",
+}
+
+AlertId = Annotated[str, Field(max_length=512)]
 
 
 class Ownership(BaseModel, extra="forbid"):
@@ -24,6 +56,32 @@ class Ownership(BaseModel, extra="forbid"):
     """``None`` lets it go."""
     expected: str | None = Field(max_length=64)
     """Account that has it as far as the asking page knows."""
+
+
+class Seen(BaseModel, extra="forbid"):
+    """The alert as the asking page shows it."""
+
+    state: AlertState
+    owner: str | None = Field(max_length=64)
+
+
+class Wish(BaseModel, extra="forbid"):
+    seen: Seen | None = None
+    """If given, nothing happens unless the alert is still so."""
+    also: list[AlertId] = Field(default=[], max_length=MOST_AT_ONCE)
+    """Further alerts of the same call, seen as one card with it: those that can go this step do."""
+
+
+class Judgement(Wish, extra="forbid"):
+    reason: str | None = None
+
+
+class Assignment(Wish, extra="forbid"):
+    to: str = Field(max_length=64)
+
+
+class Comment(BaseModel, extra="forbid"):
+    text: str
 
 
 @router.post("/api/alerts/{alert_id}/owner")
@@ -35,15 +93,11 @@ async def set_owner(alert_id: str, wish: Ownership, request: Request, person: Su
     """
     store: Store = request.app.state.store
     outlet: Outlet = request.app.state.outlet
-    found = await run_in_threadpool(store.calls.alert, alert_id)
-    if found is None:
-        raise Problem("unknown_alert")
-    in_sight(person, found[1], "unknown_alert")
+    alert = await _alert(store, alert_id, person)
     owner = person.username if wish.owner == "me" else None
     theirs = owner is None and wish.expected not in (None, person.username)
     if theirs and person.role != "administrator":
         raise Problem("not_yours")
-    alert = views.alert_view(*found)
     told = await outlet.append(
         [
             Taken(
@@ -52,15 +106,169 @@ async def set_owner(alert_id: str, wish: Ownership, request: Request, person: Su
                 media_ms=alert.media_ms,
                 owner=owner,
                 expected=wish.expected,
+                by=person.username,
             )
         ]
     )
     if told:
         action = "alert.released" if owner is None else "alert.taken"
         await run_in_threadpool(store.audit.record, person.username, action, alert.id, address_of(request))
-    found = await run_in_threadpool(store.calls.alert, alert_id)
-    assert found is not None
-    alert = views.alert_view(*found)
+    alert = await _alert(store, alert_id, person)
     if not told and alert.owner != owner:
         raise Problem("owner_changed", owner=alert.owner)
     return views.answer(alert)
+
+
+@router.post("/api/alerts/{alert_id}/acknowledge")
+async def acknowledge(alert_id: str, wish: Wish, request: Request, person: Overseer) -> Response:
+    """Somebody looks after it from now on. Of several who ask at once one gets it, the others 409."""
+    return await _go(request, person, alert_id, "acknowledge", wish)
+
+
+@router.post("/api/alerts/{alert_id}/resolve")
+async def resolve(alert_id: str, wish: Judgement, request: Request, person: Overseer) -> Response:
+    """It was right, and what was to be done is done."""
+    return await _go(request, person, alert_id, "resolve", wish, text=_reason(wish.reason))
+
+
+@router.post("/api/alerts/{alert_id}/false-alarm")
+async def false_alarm(alert_id: str, wish: Judgement, request: Request, person: Overseer) -> Response:
+    """It was wrong: it counts against its rule."""
+    return await _go(request, person, alert_id, "false_alarm", wish, text=_reason(wish.reason))
+
+
+@router.post("/api/alerts/{alert_id}/reopen")
+async def reopen(alert_id: str, wish: Judgement, request: Request, person: Overseer) -> Response:
+    """It was judged too early; it waits for somebody again."""
+    return await _go(request, person, alert_id, "reopen", wish, text=_reason(wish.reason))
+
+
+@router.post("/api/alerts/{alert_id}/assign")
+async def assign(alert_id: str, wish: Assignment, request: Request, person: Overseer) -> Response:
+    """Somebody else is to look after it. It waits for them, and escalates if they do not answer."""
+    store: Store = request.app.state.store
+    place = await check_sight(request, person, (await _alert(store, alert_id, person)).call_id)
+    people = assignable(await run_in_threadpool(store.users.list))
+    if wish.to not in {each.username for each in people if sees(each, place)}:
+        raise Problem("unknown_person")
+    return await _go(request, person, alert_id, "assign", wish, owner=wish.to)
+
+
+@router.post("/api/alerts/{alert_id}/comment")
+async def comment(alert_id: str, wish: Comment, request: Request, person: Overseer) -> Response:
+    """Text, kept as it is but for private numbers, which are masked as in transcripts."""
+    text = _text(wish.text)
+    if not text:
+        raise Problem("comment_empty")
+    return await _go(request, person, alert_id, "comment", Wish(), text=text)
+
+
+class Assignees(Struct, frozen=True, kw_only=True):
+    people: list[Person]
+
+
+@router.get("/api/alerts/assignees")
+def assignees(request: Request, person: Supervisor) -> Response:
+    """Whom an alert may be given to: colleagues who look after alerts; they also have to see its call."""
+    store: Store = request.app.state.store
+    return views.answer(
+        Assignees(people=[each for each in assignable(store.users.list()) if sees_person(person, each)])
+    )
+
+
+@router.get("/api/alerts/{alert_id}/history")
+def history(alert_id: str, request: Request, person: Overseer) -> Response:
+    """The alert, and what became of it, oldest first. Who reads it is written down."""
+    store: Store = request.app.state.store
+    found = store.calls.alert(alert_id)
+    if found is None:
+        raise Problem("unknown_alert")
+    in_sight(person, found[1], "unknown_alert")
+    record_reading(request, person, "alert.history", alert_id)
+    return views.answer(
+        views.AlertHistory(
+            alert=views.alert_view(*found), changes=store.alerts.history(alert_id, STEPS_SHOWN)
+        )
+    )
+
+
+async def _alert(store: Store, alert_id: str, person: Person) -> views.AlertView:
+    """The alert, if the person sees its call; else there is no such alert."""
+    found = await run_in_threadpool(store.calls.alert, alert_id)
+    if found is None:
+        raise Problem("unknown_alert")
+    in_sight(person, found[1], "unknown_alert")
+    return views.alert_view(*found)
+
+
+def _text(text: str) -> str:
+    text = text.strip()
+    if len(text) > alert_life.COMMENT_LENGTH:
+        raise Problem("comment_too_long", limit=str(alert_life.COMMENT_LENGTH), came=str(len(text)))
+    return redact(text)
+
+
+def _reason(text: str | None) -> str | None:
+    return _text(text or "") or None
+
+
+async def _go(
+    request: Request,
+    person: Person,
+    alert_id: str,
+    action: AlertAction,
+    wish: Wish,
+    *,
+    owner: str | None = None,
+    text: str | None = None,
+) -> Response:
+    """One step. Answers with the alert as it is then; asking twice is as asking once."""
+    store: Store = request.app.state.store
+    outlet: Outlet = request.app.state.outlet
+    alert = await _alert(store, alert_id, person)
+    live = await run_in_threadpool(store.calls.state, alert.call_id) == "live"
+    if not may(person, action, live=live):
+        raise Problem("role_not_allowed" if person.role != "inspector" or not live else "after_the_call")
+    others = [] if not wish.also else await run_in_threadpool(store.alerts.of_call, wish.also, alert.call_id)
+    others = [other for other in others if other.id != alert.id and _possible(other, action)]
+
+    def decided(one: events.Alert, seen: Seen | None) -> Decided:
+        return Decided(
+            id=secrets.token_hex(12),
+            call_id=one.call_id,
+            alert_id=one.id,
+            media_ms=one.media_ms,
+            action=action,
+            by=person.username,
+            owner=owner,
+            text=text,
+            seen=None if seen is None else events.Seen(state=seen.state, owner=seen.owner),
+        )
+
+    told = await outlet.append([decided(alert, wish.seen), *(decided(other, None) for other in others)])
+    changed = [event.alert.id for event in told if isinstance(event.alert, events.Alert)]
+    await run_in_threadpool(_record, store, person, AUDITED[action], changed, address_of(request))
+    now = await _alert(store, alert_id, person)
+    if alert.id not in changed:
+        last = await run_in_threadpool(store.alerts.last_step, alert_id)
+        mine = last is not None and (last.action, last.by) == (action, person.username)
+        if not (mine and (owner is None or now.owner == owner)):
+            expected = alert_life.FROM[action] if wish.seen is None else (wish.seen.state,)
+            raise Problem(
+                "alert_changed",
+                expected=" | ".join(expected),
+                came=now.state,
+                owner=now.owner,
+                by=None if last is None else last.by,
+                at=None if last is None else last.at,
+            )
+    return views.answer(now)
+
+
+def _possible(alert: events.Alert, action: AlertAction) -> bool:
+    return alert.state in alert_life.FROM[action]
+
+
+def _record(store: Store, person: Person, action: str, alert_ids: Sequence[str], address: str) -> None:
+    for alert_id in alert_ids:
+        store.audit.record(person.username, action, alert_id, address)

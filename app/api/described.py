@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from app.api import views
 from app.api.accounts import People
+from app.api.alerts import Assignees
 from app.api.auditing import AuditPage, AuditVerdict
 from app.api.presence import Presence
 from app.api.telephony import Taken
@@ -22,7 +23,16 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("get", "/api/calls"): views.CallPage,
     ("get", "/api/calls/{call_id}"): views.CallDetail,
     ("get", "/api/rules"): views.Rules,
+    ("get", "/api/rules/precision"): views.Precisions,
+    ("get", "/api/alerts/assignees"): Assignees,
+    ("get", "/api/alerts/{alert_id}/history"): views.AlertHistory,
     ("post", "/api/alerts/{alert_id}/owner"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/acknowledge"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/resolve"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/false-alarm"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/reopen"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/assign"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/comment"): views.AlertView,
     ("post", "/api/calls/{call_id}/events"): Taken,
     ("get", "/api/presence"): Presence,
     ("get", "/api/people"): People,

@@ -89,6 +89,8 @@ Listener = Annotated[Person, Depends(allowed("call.listen"))]
 RuleReader = Annotated[Person, Depends(allowed("rules.read"))]
 Supervisor = Annotated[Person, Depends(allowed("alert.handle"))]
 """Looks after alerts."""
+Overseer = Annotated[Person, Depends(allowed("alert.judge"))]
+"""Says whether alerts were right."""
 Colleague = Annotated[Person, Depends(allowed("presence.read"))]
 RuleKeeper = Annotated[Person, Depends(allowed("rules.load"))]
 PeopleKeeper = Annotated[Person, Depends(allowed("people.manage"))]

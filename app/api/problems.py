@@ -34,6 +34,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "只能放下自己跟进的预警；管理员可以放下任何人的。",
         "You can let go of your own alerts only; an administrator of anybody's.",
     ),
+    "after_the_call": (
+        403,
+        "通话结束后才能评判这条预警。",
+        "This alert can be judged once the call has ended.",
+    ),
     "bad_origin": (403, "请求来自其他网站，已拒绝。", "The request came from another site and was refused."),
     "not_found": (404, "没有这个地址。", "There is nothing at this address."),
     "unknown_call": (404, "没有这通电话。", "There is no such call."),
@@ -56,6 +61,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         409,
         "这条预警的跟进人已经变了。",
         "Somebody else has taken this alert, or let it go, meanwhile.",
+    ),
+    "alert_changed": (
+        409,
+        "这条预警的状态已经变了，操作未生效。",
+        "The alert has changed meanwhile, or does not allow this; nothing was done.",
     ),
     "offer_not_acceptable": (
         406,
@@ -91,6 +101,17 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         422,
         "令牌不符合要求。",
         "The token is not as it has to be.",
+    ),
+    "comment_too_long": (
+        422,
+        "文字过长，最多 2000 字，请缩短后再提交。",
+        "The text is too long: 2,000 characters at most. Shorten it and send it again.",
+    ),
+    "comment_empty": (422, "请先写点什么。", "Please write something first."),
+    "unknown_person": (
+        422,
+        "没有这个人，或其角色不能跟进预警。",
+        "There is no such person, or their role looks after no alerts.",
     ),
     "rules_refused": (
         422,

@@ -10,7 +10,7 @@ from msgspec import structs
 from starlette.concurrency import run_in_threadpool
 
 from app.api import views
-from app.api.people import RuleKeeper, RuleReader, address_of
+from app.api.people import Overseer, RuleKeeper, RuleReader, address_of
 from app.api.problems import Problem
 from app.rulebook import RuleBook
 from app.store import Store
@@ -27,6 +27,13 @@ def rules(request: Request, _person: RuleReader) -> Response:
     """What is listened for, without the words themselves, and how often it was found."""
     store: Store = request.app.state.store
     return views.answer(_view(request.app.state.rules, store.rules.tallies()))
+
+
+@router.get("/api/rules/precision")
+def precision(request: Request, _person: Overseer) -> Response:
+    """How often each rule was right, as people judged its alerts."""
+    store: Store = request.app.state.store
+    return views.answer(views.Precisions(rules=store.alerts.precision()))
 
 
 @router.get("/api/rules/schema")

@@ -9,10 +9,22 @@ import msgspec
 from fastapi.responses import Response
 from msgspec import Struct, structs
 
+from app.store.alerts import Precision
 from app.store.calls import Counts
 from app.store.rules import Tally
 from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
-from streams.events import Alert, CallInfo, Channel, Emotion, Health, Marker, Progress, Speaking, Text
+from streams.events import (
+    Alert,
+    AlertChange,
+    CallInfo,
+    Channel,
+    Emotion,
+    Health,
+    Marker,
+    Progress,
+    Speaking,
+    Text,
+)
 
 
 class AlertCounts(Struct, frozen=True, kw_only=True):
@@ -47,6 +59,16 @@ class AlertView(Alert, frozen=True, kw_only=True, tag="Alert"):
     queue: str | None
     customer: str | None
     customer_level: str | None
+
+
+class AlertHistory(Struct, frozen=True, kw_only=True):
+    alert: AlertView
+    changes: list[AlertChange]
+    """Oldest first."""
+
+
+class Precisions(Struct, frozen=True, kw_only=True):
+    rules: list[Precision]
 
 
 class SpokenText(Text, frozen=True, kw_only=True):

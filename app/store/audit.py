@@ -29,6 +29,8 @@ class Audit:
         self, username: str, action: str, subject: str | None, address: str | None, detail: str | None = None
     ) -> None:
         """``action`` is ``call.read``, ``call.audio``, ``alert.taken``, ``alert.released``,
+        ``alert.acknowledged``, ``alert.resolved``, ``alert.false_alarm``, ``alert.reopened``,
+        ``alert.assigned``, ``alert.commented``, ``alert.escalated``, ``alert.history``,
         ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
         ``user.added``, ``user.role``, ``user.teams``, ``user.disabled``, ``user.enabled``, ``user.password``,
         ``token.added``, ``token.revoked``, ``audit.verified``.

@@ -22,6 +22,11 @@ Counts = dict[str, int]
 
 TAKEN_BACK = ("withdrawn", "false_alarm")
 
+ALERTS_OF_ONE_CALL = 60
+"""On the floor: one call that raises a thousand alerts must not push those of the others away."""
+ALERTS_LOOKED_AT = 5000
+"""The newest of all calls, out of which the floor's are taken."""
+
 
 class Floor(NamedTuple):
     """All live calls at one moment of the log."""
@@ -68,16 +73,31 @@ class Calls:
     def floor(self, alerts_since: str, alerts_limit: int, sight: Sight) -> Floor:
         """Live calls in sight, longest running first, and the alerts of those in sight, newest first.
 
+        Of one call at most ``ALERTS_OF_ONE_CALL``.
+
         Cursor and rows are of one snapshot: a subscription from that cursor continues exactly here.
         """
         with self._store.reading() as session:
             cursor = head_of(session)
             live = select(CallRow).where(CallRow.state == "live", _within(sight)).order_by(CallRow.cursor)
             calls = session.scalars(live).all()
+            newest = (
+                select(AlertRow.alert_id, AlertRow.call_id, AlertRow.cursor)
+                .join(CallRow, CallRow.call_id == AlertRow.call_id)
+                .where(AlertRow.at >= alerts_since, _within(sight))
+                .order_by(AlertRow.cursor.desc())
+                .limit(ALERTS_LOOKED_AT)
+                .subquery()
+            )
+            of_its_call = func.row_number().over(
+                partition_by=newest.c.call_id, order_by=newest.c.cursor.desc()
+            )
+            recent = select(newest.c.alert_id, of_its_call.label("place")).subquery()
             alerts = session.execute(
                 select(AlertRow, CallRow)
                 .join(CallRow, CallRow.call_id == AlertRow.call_id)
-                .where(AlertRow.at >= alerts_since, _within(sight))
+                .join(recent, recent.c.alert_id == AlertRow.alert_id)
+                .where(recent.c.place <= ALERTS_OF_ONE_CALL)
                 .order_by(AlertRow.cursor.desc())
                 .limit(alerts_limit)
             ).all()

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import StoreError
 from app.store import postgres
+from app.store.alerts import Alerts
 from app.store.audit import Audit
 from app.store.calls import Calls
 from app.store.log import Log
@@ -58,6 +59,7 @@ class Store:
             engine.dialect.do_ping = lambda connection: self._ping(ping, connection)  # type: ignore[method-assign]
         self.log = Log(self)
         self.calls = Calls(self)
+        self.alerts = Alerts(self)
         self.users = Users(self)
         self.sessions = Sessions(self)
         self.tokens = Tokens(self)

@@ -16,6 +16,7 @@ from app.store.postgres import APPENDING, TRIMMING, hold, hold_if_free, outcome
 from app.store.projection import Projection, Stored
 from app.store.tables import EventRow
 from app.store.texts import clean_event
+from app.store.times import Patience
 from app.store.trouble import is_lost
 from streams.events import OutletEvent, Published
 
@@ -35,6 +36,8 @@ class Log:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.patience = Patience()
+        """How long alerts wait for somebody. Gateways of one cluster should agree in it."""
 
     def append(self, batch: Sequence[tuple[OutletEvent, str]]) -> list[Sequence[Stored]]:
         """Store events (each with its wall-clock time) and all that follows from them in one transaction.
@@ -53,7 +56,7 @@ class Log:
             with self._store.writing() as session:
                 # From here to the end of the commit nobody else appends, so the next cursors are ours.
                 transaction = hold(session, APPENDING)
-                projection = Projection(session, head_of(session))
+                projection = Projection(session, head_of(session), self.patience)
                 projection.load(event for event, _ in batch)
                 told = [projection.apply(event, at) for event, at in batch]
                 projection.finish()

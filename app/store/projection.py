@@ -16,6 +16,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.store.tables import (
+    AlertChangeRow,
     AlertRow,
     Base,
     CallRow,
@@ -28,12 +29,15 @@ from app.store.tables import (
     UserRow,
     UtteranceRow,
 )
+from app.store.times import Patience
+from streams import alert_life
 from streams.events import (
     Alert,
     CallEnded,
     CallInfo,
     CallStarted,
     CallUpdated,
+    Decided,
     Emotion,
     EventType,
     Gap,
@@ -51,9 +55,6 @@ from streams.events import (
 )
 
 Row = TypeVar("Row", bound=Base)
-
-PEOPLE_DECIDED = ("acknowledged", "resolved", "false_alarm", "escalated")
-"""States that only a person sets; nothing that the rules find later takes them back."""
 
 
 class Stored(Struct, frozen=True):
@@ -73,6 +74,7 @@ def is_stored(event: OutletEvent) -> bool:
         | Gap
         | Alert
         | Taken
+        | Decided
         | Marker
         | Hint
         | Emotion
@@ -84,13 +86,16 @@ def is_stored(event: OutletEvent) -> bool:
 class Projection:
     """Holds the rows that a batch of events touches. ``load`` once, ``apply`` each, ``finish`` once."""
 
-    def __init__(self, session: Session, head: int) -> None:
+    def __init__(self, session: Session, head: int, patience: Patience) -> None:
+        """``patience``: how long alerts wait for somebody before they escalate."""
         self._session = session
+        self._patience = patience
         self.head = head
         """Cursor of the last event, this batch's included."""
         self._calls: dict[str, CallRow] = {}
         self._utterances: dict[str, UtteranceRow] = {}
         self._alerts: dict[str, AlertRow] = {}
+        self._changes: dict[str, AlertChangeRow] = {}
         self._markers: dict[str, MarkerRow] = {}
         self._hints: dict[str, HintRow] = {}
         self._emotions: dict[str, EmotionRow] = {}
@@ -100,6 +105,8 @@ class Projection:
         """By account: the team of its agent."""
         self._parts: list[Base] = []
         """New rows that belong to calls; the calls have to be there before them."""
+        self._steps: list[Base] = []
+        """New rows that belong to alerts."""
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
@@ -120,12 +127,16 @@ class Projection:
                     ids[Alert].add(event.alert_id)
                 case CallStarted() | CallUpdated() if event.call.team is None and event.call.agent:
                     agents.add(event.call.agent)
+                case Decided():
+                    ids[Alert].add(event.alert_id)
+                    ids[Decided].add(event.id)
             if is_stored(event) and not isinstance(event, Health):
                 ids[CallInfo].add(event.call_id)
         self._teams = self._teams_of(agents)
         self._calls = self._fetch(CallRow.call_id, CallRow, ids[CallInfo])
         self._utterances = self._fetch(UtteranceRow.utterance_id, UtteranceRow, ids[Transcript])
         self._alerts = self._fetch(AlertRow.alert_id, AlertRow, ids[Alert])
+        self._changes = self._fetch(AlertChangeRow.change_id, AlertChangeRow, ids[Decided])
         self._markers = self._fetch(MarkerRow.marker_id, MarkerRow, ids[Marker])
         self._hints = self._fetch(HintRow.hint_id, HintRow, ids[Hint])
         self._emotions = self._fetch(EmotionRow.utterance_id, EmotionRow, ids[Emotion])
@@ -150,6 +161,8 @@ class Projection:
                 self._raised(event, at)
             case Taken():
                 self._taken(event, at)
+            case Decided():
+                self._decided(event, at)
             case Marker():
                 self._marked(event, at)
             case Hint():
@@ -168,6 +181,8 @@ class Projection:
         """Write all of it within the transaction; the caller commits."""
         self._session.flush()
         self._session.add_all(self._parts)
+        self._session.flush()
+        self._session.add_all(self._steps)
         self._session.flush()
         if self._stored:
             self._session.execute(
@@ -274,30 +289,60 @@ class Projection:
     def _raised(self, event: Alert, at: str) -> None:
         self._call(event, at)
         row = self._alerts.get(event.id)
+        deadline = self._patience.until(event.severity, at)
         if row is None:
-            cursor = self._publish("alert.raised", event.call_id, at, event.media_ms, alert=event)
+            raised = structs.replace(event, escalates_at=deadline if event.state == "open" else None)
+            cursor = self._publish("alert.raised", event.call_id, at, event.media_ms, alert=raised)
             row = AlertRow(alert_id=event.id, call_id=event.call_id, cursor=cursor, at=at)
             self._alerts[event.id] = self._add(row)
-            merged = event
-        else:
-            known = msgspec.json.decode(row.body, type=Alert)
-            merged = _merge(known, event)
-            if merged == known:
-                return
+            _stand(row, raised)
+            return
+        known = msgspec.json.decode(row.body, type=Alert)
+        merged = alert_life.found_again(known, event, deadline)
+        if merged != known:
             self._publish("alert.updated", event.call_id, at, event.media_ms, alert=merged)
-        row.rule_id, row.rule_version, row.severity = merged.rule_id, merged.rule_version, merged.severity
-        row.state, row.owner, row.body = merged.state, merged.owner, _json(merged)
+            _stand(row, merged)
 
     def _taken(self, event: Taken, at: str) -> None:
         """Compare and set. Whoever asks second, expecting what is no more, is told nothing."""
         row = self._alerts.get(event.alert_id)
-        if row is None or row.call_id != event.call_id:
+        if row is None or row.owner != event.expected:
             return
-        if row.owner != event.expected or row.owner == event.owner:
+        self._decided(
+            Decided(
+                # It has no id of its own: what is asked twice finds its owner changed, and holds once.
+                id=f"{event.alert_id}\x1f{self.head + 1}",
+                call_id=event.call_id,
+                alert_id=event.alert_id,
+                media_ms=event.media_ms,
+                action="release" if event.owner is None else "take",
+                by=event.by or event.owner or event.expected,
+                owner=event.owner,
+            ),
+            at,
+        )
+
+    def _decided(self, event: Decided, at: str) -> None:
+        """Told once, and only if the alert's life leads there; see ``streams.alert_life``."""
+        row = self._alerts.get(event.alert_id)
+        if row is None or row.call_id != event.call_id or event.id in self._changes:
             return
-        alert = structs.replace(msgspec.json.decode(row.body, type=Alert), owner=event.owner)
-        self._publish("alert.updated", event.call_id, at, event.media_ms, alert=alert)
-        row.owner, row.body = alert.owner, _json(alert)
+        known = msgspec.json.decode(row.body, type=Alert)
+        try:
+            alert, change = alert_life.step(known, event, at, self._patience.until(known.severity, at))
+        except alert_life.NotPossible:
+            return
+        cursor = self._publish("alert.updated", event.call_id, at, event.media_ms, alert=alert, change=change)
+        _stand(row, alert)
+        self._changes[event.id] = AlertChangeRow(
+            change_id=event.id,
+            alert_id=event.alert_id,
+            cursor=cursor,
+            action=change.action,
+            username=change.by,
+            body=_json(change),
+        )
+        self._steps.append(self._changes[event.id])
 
     def _marked(self, event: Marker, at: str) -> None:
         self._call(event, at)
@@ -409,11 +454,10 @@ def _progress_id(event: Progress) -> str:
     return f"{event.call_id}\x1f{event.script}"
 
 
-def _merge(known: Alert, found: Alert) -> Alert:
-    """What the rules say now, over what people decided; the latency of the first time stays."""
-    state = known.state if known.state in PEOPLE_DECIDED else found.state
-    owner = known.owner if found.owner is None else found.owner
-    return structs.replace(found, state=state, owner=owner, latency_ms=known.latency_ms)
+def _stand(row: AlertRow, alert: Alert) -> None:
+    row.rule_id, row.rule_version, row.severity = alert.rule_id, alert.rule_version, alert.severity
+    row.state, row.owner, row.escalates_at = alert.state, alert.owner, alert.escalates_at
+    row.body = _json(alert)
 
 
 def _describe(row: CallRow, info: CallInfo) -> dict[str, Place]:

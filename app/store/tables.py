@@ -98,6 +98,7 @@ class AlertRow(Base):
         Index(None, "call_id"),
         Index(None, "cursor"),
         Index(None, "rule_id", "rule_version", "state"),
+        Index(None, "escalates_at"),
     )
 
     alert_id: Mapped[str] = mapped_column(primary_key=True)
@@ -109,7 +110,26 @@ class AlertRow(Base):
     severity: Mapped[str]
     state: Mapped[str]
     owner: Mapped[str | None]
+    escalates_at: Mapped[str | None]
+    """When it escalates if nobody takes it; ``None``: no clock runs."""
     body: Mapped[str]
+
+
+class AlertChangeRow(Base):
+    """One step of an alert's life. Written, never changed."""
+
+    __tablename__ = "alert_changes"
+    __table_args__ = (Index(None, "alert_id", "cursor"),)
+
+    change_id: Mapped[str] = mapped_column(primary_key=True)
+    alert_id: Mapped[str] = mapped_column(ForeignKey("alerts.alert_id"))
+    cursor: Mapped[int]
+    """Of the event that told it."""
+    action: Mapped[str]
+    username: Mapped[str | None]
+    """``None``: the clock."""
+    body: Mapped[str]
+    """The ``AlertChange``."""
 
 
 class MarkerRow(Base):

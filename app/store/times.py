@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
+
+from streams.events import Severity
 
 
 def written(moment: datetime) -> str:
@@ -17,3 +21,16 @@ def read(text: str) -> datetime:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+class Patience(Struct, frozen=True, kw_only=True):
+    """How long an alert waits for somebody before it escalates, by severity. Seconds; ``None``: for ever."""
+
+    critical: float | None = 30
+    warning: float | None = 120
+    info: float | None = None
+
+    def until(self, severity: Severity, at: str) -> str | None:
+        """The deadline of an alert that waits since ``at``, both as ``written``."""
+        seconds: float | None = getattr(self, severity)
+        return None if seconds is None else written(read(at) + timedelta(seconds=seconds))

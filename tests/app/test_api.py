@@ -24,6 +24,7 @@ READ = [
     "/api/calls/c1",
     "/api/calls/c1/audio",
     "/api/rules",
+    "/api/rules/precision",
     "/api/rules/schema",
     "/api/schema/events",
 ]

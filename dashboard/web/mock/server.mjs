@@ -190,6 +190,11 @@ async function handle(request, response) {
     const some = all.filter((call) => state === 'all' || call.state === state)
     return send(response, 200, { calls: some.slice(from, from + limit), next: from + limit < some.length ? String(from + limit) : null })
   }
+  if (path === '/api/alerts/assignees') {
+    return send(response, 200, { people: ['supervisor', 'administrator'].map((role) => ({ username: role, name: ROLES[role], role })) })
+  }
+  if (path === '/api/rules/precision') return send(response, 200, { rules: [] })
+  if (path.startsWith('/api/alerts/')) return alertStep(path, user, await bodyOf(request), request, response)
   const [, , , id, part] = path.split('/')
   const call = calls.get(decodeURIComponent(id ?? ''))
   if (!call) return refuse(response, 404, 'unknown_call')
@@ -201,6 +206,29 @@ async function handle(request, response) {
   const last = to ? Number(to) : data.length - 1
   response.writeHead(206, { 'Content-Type': 'audio/wav', 'Content-Range': `bytes ${from}-${last}/${data.length}`, 'Content-Length': last - from + 1 })
   response.end(data.subarray(Number(from), last + 1))
+}
+
+/** The life of an alert, without its rules: every step is taken. */
+function alertStep(path, user, body, request, response) {
+  const [, , , id, step] = path.split('/')
+  const alert = [...details.values()].flatMap((each) => each.alerts).find((each) => each.id === decodeURIComponent(id))
+  if (!alert) return refuse(response, 404, 'unknown_alert')
+  alert.changes ??= []
+  const { changes, ...shown } = alert
+  if (request.method === 'GET') return send(response, 200, { alert: shown, changes })
+  const states = { acknowledge: 'acknowledged', resolve: 'resolved', 'false-alarm': 'false_alarm', reopen: 'open', assign: 'open' }
+  const before = { from_state: alert.state, from_owner: alert.owner }
+  alert.state = states[step] ?? alert.state
+  if (step === 'comment') alert.comments = (alert.comments ?? 0) + 1
+  else alert.owner = step === 'reopen' ? null : (body.to ?? alert.owner ?? user.username)
+  const change = {
+    id: String(cursor + 1), action: step.replace('-', '_'), by: user.username, at: new Date().toISOString(), ...before,
+    to_state: alert.state, to_owner: alert.owner, text: body.text ?? body.reason ?? null,
+  }
+  changes.push(change)
+  const { changes: _, ...now } = alert
+  publish('alert.updated', alert.call_id, alert.media_end_ms, { alert: now, change })
+  send(response, 200, now)
 }
 
 function page(path, response) {

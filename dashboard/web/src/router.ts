@@ -24,6 +24,7 @@ export const router = createRouter({
     { path: '/floor', name: 'floor', component: () => import('@/pages/FloorPage.vue'), meta: { title: 'nav.floor' } },
     { path: '/calls', name: 'calls', component: () => import('@/pages/CallsPage.vue'), meta: { title: 'nav.calls' } },
     { path: '/calls/:id', name: 'call', component: () => import('@/pages/CallPage.vue'), meta: { title: 'call.title' } },
+    { path: '/rules', name: 'rules', component: () => import('@/pages/RulesPage.vue'), meta: { title: 'rules.title' } },
     { path: '/admin', redirect: '/admin/people' },
     { path: '/admin/people', name: 'people', component: () => import('@/pages/PeoplePage.vue'), meta: { title: 'people.title', admin: true } },
     { path: '/admin/tokens', name: 'tokens', component: () => import('@/pages/TokensPage.vue'), meta: { title: 'tokens.title', admin: true } },

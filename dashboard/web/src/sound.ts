@@ -3,12 +3,16 @@
  * Browsers keep audio locked until the first gesture on the page; until then alerts are silent.
  */
 
-import { ref } from 'vue'
+import { reactive, ref } from 'vue'
 
 import type { Severity } from '@/api/types'
 import { recall, remember } from '@/lib/memory'
 
+const WEIGHT: Record<Severity, number> = { critical: 2, warning: 1, info: 0 }
+
 export const muted = ref(recall('muted') === 'yes')
+/** Severities that make no sound, in this browser. */
+export const silent = reactive(new Set<Severity>(severitiesOf(recall('silent'))))
 /** True until a gesture has allowed sound. */
 export const locked = ref(true)
 
@@ -26,7 +30,6 @@ const MELODIES: Record<Severity, { hertz: number; at: number; length: number; ga
   ],
   info: [{ hertz: 523, at: 0, length: 0.09, gain: 0.05 }],
 }
-const WEIGHT: Record<Severity, number> = { critical: 2, warning: 1, info: 0 }
 /** Alerts that come together sound once, by the most severe. */
 const PAUSE_MS = 1200
 
@@ -56,8 +59,19 @@ export function toggleMute(): void {
   if (!muted.value) play('info')
 }
 
+export function toggleSilent(severity: Severity): void {
+  if (!silent.delete(severity)) silent.add(severity)
+  remember('silent', [...silent].join(' '))
+  if (!silent.has(severity)) play(severity)
+}
+
+/** Severities as they were kept: what is none of them is left out. */
+export function severitiesOf(kept: string | null): Severity[] {
+  return (kept ?? '').split(' ').filter((each): each is Severity => each in WEIGHT)
+}
+
 export function play(severity: Severity): void {
-  if (muted.value || context?.state !== 'running') return
+  if (muted.value || silent.has(severity) || context?.state !== 'running') return
   const now = performance.now()
   if (now - lastAt < PAUSE_MS && WEIGHT[severity] <= lastWeight) return
   lastAt = now

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 
-import type { CallView, FloorAlert, Severity } from '@/api/types'
-import { byRisk, groupAlerts, keepPlaces } from '@/feed/order'
+import type { CallView, FloorAlert } from '@/api/types'
+import { byRisk, keepPlaces } from '@/feed/order'
 import { latencyOf } from '@/lib/call'
 import { clockTime, median, seconds } from '@/lib/format'
 import { placesOf, segments } from '@/lib/segments'
@@ -48,23 +48,6 @@ test('the riskiest call stands first, then the longest', () => {
 
 test('while places are kept, those that go leave and those that come stand last', () => {
   expect(keepPlaces(['a', 'b', 'c'], ['d', 'c', 'a'])).toEqual(['a', 'c', 'd'])
-})
-
-test('alerts of running calls come by severity, those of ended calls by time', () => {
-  const alert = (id: string, call_id: string, severity: Severity, at: string) =>
-    ({ id, call_id, severity, at, media_end_ms: 0, evidence: { text: '' } }) as FloorAlert
-  const groups = groupAlerts(
-    [
-      alert('info', 'live', 'info', '9'),
-      alert('red-old', 'live', 'critical', '1'),
-      alert('red-new', 'live', 'critical', '2'),
-      alert('past-red', 'gone', 'critical', '3'),
-      alert('past-info', 'gone', 'info', '4'),
-    ],
-    (id) => id === 'live',
-  )
-  expect(groups.now.map((each) => each.id)).toEqual(['red-new', 'red-old', 'info'])
-  expect(groups.earlier.map((each) => each.id)).toEqual(['past-info', 'past-red'])
 })
 
 test('the latency of an alert that was read back is known until it was raised, or not at all', () => {

@@ -8,7 +8,7 @@ from alembic import op
 from app.store.chain import BEGINNING, Entry, chained
 
 revision = "0010"
-down_revision = "0005"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

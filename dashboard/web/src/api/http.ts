@@ -1,6 +1,20 @@
 /** Requests to the server. Every failure becomes an `ApiError` that knows what to tell the person. */
 
-import type { Account, ApiToken, AuditEntry, AuditVerdict, CallDetail, CallPage, Floor, Names, User } from './types'
+import type {
+  Account,
+  AlertHistory,
+  AlertState,
+  ApiToken,
+  AuditEntry,
+  AuditVerdict,
+  CallDetail,
+  CallPage,
+  Floor,
+  FloorAlert,
+  Names,
+  RulePrecision,
+  User,
+} from './types'
 
 export class ApiError extends Error {
   constructor(
@@ -12,6 +26,8 @@ export class ApiError extends Error {
     readonly text: Names | null = null,
     /** What exactly was wrong with what was sent. */
     readonly detail: string | null = null,
+    /** What a program needs to know besides. */
+    readonly more: Record<string, string | null> = {},
   ) {
     super(code)
     this.name = 'ApiError'
@@ -65,13 +81,12 @@ async function request<T>(method: string, path: string, body?: unknown, quiet = 
 
 async function readError(response: Response): Promise<ApiError> {
   try {
-    const body = (await response.json()) as { error?: { code?: unknown; message?: unknown; detail?: unknown } }
-    const code = body.error?.code
-    const message = body.error?.message
+    const body = (await response.json()) as { error?: { code?: unknown; message?: unknown } & Record<string, unknown> }
+    const { code, message, ...more } = body.error ?? {}
     if (typeof code === 'string') {
       const text = typeof message === 'object' && message !== null ? (message as Names) : null
-      const detail = body.error?.detail
-      return new ApiError(code, response.status, text, typeof detail === 'string' ? detail : null)
+      const detail = typeof more.detail === 'string' ? more.detail : null
+      return new ApiError(code, response.status, text, detail, more as Record<string, string | null>)
     }
   } catch {
     // Not JSON: a proxy's page, or nothing. The status says enough.
@@ -88,6 +103,19 @@ function learnClock(date: string | null): void {
 }
 
 const segment = encodeURIComponent
+
+/** The steps that a person can ask for, as the addresses name them. */
+export type AlertStep = 'acknowledge' | 'resolve' | 'false-alarm' | 'reopen' | 'assign' | 'comment'
+
+export interface AlertWish {
+  /** The alert as it was shown; nothing happens unless it still is so. */
+  seen?: { state: AlertState; owner: string | null }
+  /** Further alerts of the same card. */
+  also?: string[]
+  to?: string
+  reason?: string
+  text?: string
+}
 
 export const api = {
   session: () => request<{ user: User }>('GET', '/api/session', undefined, true),
@@ -116,5 +144,10 @@ export const api = {
   audit: (filter: Record<string, string>) =>
     request<{ entries: AuditEntry[]; next: string | null }>('GET', `/api/audit?${new URLSearchParams(filter)}`),
   verifyAudit: () => request<AuditVerdict>('POST', '/api/audit/verify'),
+  alertStep: (id: string, step: AlertStep, wish: AlertWish) =>
+    request<FloorAlert>('POST', `/api/alerts/${segment(id)}/${step}`, wish),
+  alertHistory: (id: string) => request<AlertHistory>('GET', `/api/alerts/${segment(id)}/history`),
+  assignees: () => request<{ people: User[] }>('GET', '/api/alerts/assignees'),
+  precision: () => request<{ rules: RulePrecision[] }>('GET', '/api/rules/precision'),
   audioUrl: (id: string) => `/api/calls/${segment(id)}/audio`,
 }

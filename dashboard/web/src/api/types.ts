@@ -6,6 +6,16 @@
 export type Channel = 'agent' | 'customer' | 'unknown'
 export type Severity = 'info' | 'warning' | 'critical'
 export type AlertState = 'open' | 'acknowledged' | 'resolved' | 'false_alarm' | 'escalated' | 'withdrawn'
+export type AlertAction =
+  | 'take'
+  | 'release'
+  | 'acknowledge'
+  | 'resolve'
+  | 'false_alarm'
+  | 'reopen'
+  | 'assign'
+  | 'comment'
+  | 'escalate'
 export type Match = 'exact' | 'pinyin' | 'regex' | 'similar' | 'timer' | 'count' | 'entity' | 'signal' | 'script'
 export type Names = Record<string, string>
 
@@ -73,6 +83,42 @@ export interface Alert {
   latency_ms?: Latency
   /** What to check: of alerts about the service itself. */
   advice?: Names | null
+  /** Wall clock: it escalates then, if nobody has taken it. */
+  escalates_at?: string | null
+  comments?: number
+}
+
+/** One step of an alert's life. */
+export interface AlertChange {
+  id: string
+  action: AlertAction
+  /** Account; `null`: the clock. */
+  by: string | null
+  at: string
+  from_state: AlertState
+  to_state: AlertState
+  from_owner: string | null
+  to_owner: string | null
+  /** A comment, or a reason. */
+  text?: string | null
+}
+
+export interface AlertHistory {
+  alert: FloorAlert
+  /** Oldest first. */
+  changes: AlertChange[]
+}
+
+/** How often a rule was right, as people judged its alerts. */
+export interface RulePrecision {
+  rule_id: string
+  name: Names
+  severity: Severity
+  raised: number
+  resolved: number
+  false_alarms: number
+  /** 0 to 1; `null` while nothing was judged. */
+  precision: number | null
 }
 
 /** An alert with what the floor shows beside it. */
@@ -177,6 +223,8 @@ export interface Published {
   by?: Channel
   utterance?: Text
   alert?: Alert
+  /** Of `alert.updated`: what somebody did to it. */
+  change?: AlertChange
   marker?: Marker
   hint?: Hint
   progress?: Progress

@@ -1,10 +1,8 @@
-/** In which order calls and alerts stand. Pure; when to re-order is the view's business. */
+/** In which order calls stand; alerts: see `cards`. Pure; when to re-order is the view's business. */
 
-import type { CallView, FloorAlert, Severity } from '../api/types'
-import { isOpen, stands } from './reducer'
+import type { CallView, Severity } from '../api/types'
 
 export const SEVERITIES: readonly Severity[] = ['critical', 'warning', 'info']
-const RANK: Record<Severity, number> = { critical: 0, warning: 1, info: 2 }
 
 /** Risk first, then the call that runs longest: start times do not change, so equals never swap. */
 export function byRisk(a: CallView, b: CallView): number {
@@ -13,38 +11,6 @@ export function byRisk(a: CallView, b: CallView): number {
     b.alerts.warning - a.alerts.warning ||
     a.started_at.localeCompare(b.started_at) ||
     a.call_id.localeCompare(b.call_id)
-  )
-}
-
-export interface AlertGroups {
-  /** In calls that still run: somebody can act now. */
-  now: FloorAlert[]
-  /** In calls that have ended. */
-  earlier: FloorAlert[]
-}
-
-/**
- * Alerts of running calls: a severity band first, inside a band the newest first, so that a fresh
- * critical alert always stands on top and no stream of notices pushes it away. Alerts of ended
- * calls cannot be acted upon within the call, so they stand below, and there plain time rules:
- * a critical alert of this morning does not outrank what has just ended.
- */
-export function groupAlerts(alerts: Iterable<FloorAlert>, isLive: (callId: string) => boolean): AlertGroups {
-  const groups: AlertGroups = { now: [], earlier: [] }
-  for (const alert of alerts) {
-    if (!stands(alert)) continue
-    groups[isLive(alert.call_id) && isOpen(alert) ? 'now' : 'earlier'].push(alert)
-  }
-  groups.now.sort((a, b) => RANK[a.severity] - RANK[b.severity] || newestFirst(a, b))
-  groups.earlier.sort(newestFirst)
-  return groups
-}
-
-function newestFirst(a: FloorAlert, b: FloorAlert): number {
-  return (
-    (b.at ?? '').localeCompare(a.at ?? '') ||
-    b.media_end_ms - a.media_end_ms ||
-    a.id.localeCompare(b.id)
   )
 }
 

@@ -45,7 +45,9 @@ const NOTHING: Change = { applied: false }
 const DONE: Change = { applied: true }
 const MOST_ENDED = 60
 const MOST_RECENT = 4
-const MOST_ALERTS = 500
+export const MOST_ALERTS = 500
+/** Of one call, once there are too many: a call that raises a thousand must not push the others away. */
+export const MOST_OF_CALL = 60
 
 export function emptyFloor(): FloorState {
   return {
@@ -294,7 +296,25 @@ function forgetOldest(state: FloorState): void {
     }
   }
   if (state.alerts.size > MOST_ALERTS) {
-    const byAge = [...state.alerts.values()].sort((a, b) => (a.at ?? '').localeCompare(b.at ?? ''))
-    for (const alert of byAge.slice(0, state.alerts.size - MOST_ALERTS)) state.alerts.delete(alert.id)
+    forgetAlerts(state.alerts)
   }
+}
+
+function forgetAlerts(alerts: Map<string, FloorAlert>): void {
+  const ofCall = new Map<string, FloorAlert[]>()
+  for (const alert of alerts.values()) {
+    const of = ofCall.get(alert.call_id)
+    if (of) of.push(alert)
+    else ofCall.set(alert.call_id, [alert])
+  }
+  for (const of of ofCall.values()) {
+    of.sort(oldestFirst)
+    for (const alert of of.slice(0, Math.max(0, of.length - MOST_OF_CALL))) alerts.delete(alert.id)
+  }
+  const byAge = [...alerts.values()].sort(oldestFirst)
+  for (const alert of byAge.slice(0, Math.max(0, alerts.size - MOST_ALERTS))) alerts.delete(alert.id)
+}
+
+function oldestFirst(a: FloorAlert, b: FloorAlert): number {
+  return (a.at ?? '').localeCompare(b.at ?? '') || a.media_end_ms - b.media_end_ms
 }
