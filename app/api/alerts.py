@@ -163,8 +163,14 @@ async def comment(alert_id: str, wish: Comment, request: Request, person: Overse
     return await _go(request, person, alert_id, "comment", Wish(), text=text)
 
 
+class Assignee(Struct, frozen=True, kw_only=True):
+    username: str
+    name: str
+    role: str
+
+
 class Assignees(Struct, frozen=True, kw_only=True):
-    people: list[Person]
+    people: list[Assignee]
 
 
 @router.get("/api/alerts/assignees")
@@ -172,7 +178,13 @@ def assignees(request: Request, person: Supervisor) -> Response:
     """Whom an alert may be given to: colleagues who look after alerts; they also have to see its call."""
     store: Store = request.app.state.store
     return views.answer(
-        Assignees(people=[each for each in assignable(store.users.list()) if sees_person(person, each)])
+        Assignees(
+            people=[
+                Assignee(username=each.username, name=each.name, role=each.role)
+                for each in assignable(store.users.list())
+                if sees_person(person, each)
+            ]
+        )
     )
 
 
