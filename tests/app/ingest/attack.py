@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -56,13 +57,13 @@ class Attack:
     ) -> None:
         self.target, self.random, self.figures = target, random, figures
         self.corpus, self.ways, self.endless = corpus, ways, endless
-        self.last: list[Message] = []
+        self.last: deque[Message] = deque(maxlen=30)
         """The newest inputs of this life."""
         self.attacked = self._begin()
 
     def _begin(self) -> Attacked:
         self.figures.lives += 1
-        self.last = []
+        self.last.clear()
         attacked = self.target.kind(self.random, self.endless)
         # Half of them are past their beginning when something goes wrong.
         self._calm = self.random.choice((0, 1, 2, 6)) if attacked.has_beginning else 0
@@ -71,7 +72,7 @@ class Attack:
     def step(self) -> None:
         """One message: a few inputs, where it comes in pieces."""
         for data in self._inputs():
-            self.last = [*self.last[-30:], data]
+            self.last.append(data)
             try:
                 self.attacked.take(data)
             except self.attacked.own:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
 import time
+from collections.abc import Coroutine
 from itertools import count
 from random import Random
 from types import SimpleNamespace
@@ -63,6 +63,15 @@ _LINES = (
 _FRAGMENTS = st.lists(st.sampled_from(_LINES), max_size=9).map("\r\n".join) | st.text(max_size=100)
 
 
+def done(waits: Coroutine[Any, Any, Any]) -> Any:
+    """The result of what could wait, and has nothing to wait for."""
+    try:
+        waits.send(None)
+    except StopIteration as ended:
+        return ended.value
+    raise AssertionError("it waits")
+
+
 class Read(Attacked):
     """Texts that are read one by one; nothing is kept of them."""
 
@@ -112,11 +121,7 @@ class Candidates(Fragment):
     async def _add(self, candidate: object) -> None: ...
 
     def read(self, text: str) -> None:
-        try:
-            taking = self.trickle.take(self.trickle.etag, text)
-            taking.send(None)
-        except StopIteration:
-            pass
+        done(self.trickle.take(self.trickle.etag, text))
         self.over = self.trickle._count > MOST_CANDIDATES - 5
 
 
@@ -410,7 +415,7 @@ class Frames(Attacked):
 
     def __init__(self, random: Random, endless: bool = False) -> None:
         super().__init__(random, endless)
-        self.socket = asyncio.run(test_sockets.accepted())
+        self.socket = done(test_sockets.accepted())
         self.heard = 0
         assert feed(self.socket.scope, self._hear, self._hear)
 

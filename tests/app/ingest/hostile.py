@@ -7,6 +7,22 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
 
+
+class Chance(Random):
+    """What ``Random`` does four times as slowly: half of the time went there. A little less even."""
+
+    def choice(self, seq: Any) -> Any:
+        return seq[int(self.random() * len(seq))]
+
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+        if stop is None:
+            start, stop = 0, start
+        return start + int(self.random() * (stop - start))
+
+    def randint(self, a: int, b: int) -> int:
+        return a + int(self.random() * (b - a + 1))
+
+
 LONGEST: Final = 70_000
 """Bytes: what the edges let through is at most 64 KiB, and a little more is tried."""
 INTERESTING: Final = (
