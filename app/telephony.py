@@ -314,7 +314,7 @@ def decoded(body: bytes) -> list[TelephonyEvent]:
         given: Any = _DECODER.decode(body)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("expected JSON: an event, or a list of events") from None
     events: list[TelephonyEvent] = given if isinstance(given, list) else [given]
     if not 1 <= len(events) <= MOST_EVENTS:

@@ -42,7 +42,8 @@ MOST_BYTES = 64 * 1024
 """Of a text message."""
 LONGEST_S = 5
 """Of audio in one message; Genesys sends 20 to 1,600 ms."""
-LONGEST_DISCARD_MS = ChannelAudio.LONGEST_JUMP_MS
+LONGEST_DISCARD_MS = ChannelAudio.LONGEST_JUMP_MS - 1_000
+"""Between two pieces of audio. What was discarded before and was too short for a gap comes on top."""
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The conversation of a connection that only tries whether somebody is there."""
 _CHANNELS: dict[str, Channel] = {"external": "customer", "internal": "agent"}
@@ -114,6 +115,8 @@ class AudioHookStream(Parser):
         self._pieces = self._samples = 0
         """Read so far: pieces of audio, and samples of each channel."""
         self._discarded_ms = 0
+        self._since_audio_ms = 0
+        """Of it, what was discarded since the newest audio."""
         self._ended = False
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────
@@ -227,11 +230,12 @@ class AudioHookStream(Parser):
             raise IngestError("expected 'start' and 'discarded' in 'discarded', as durations")
         milliseconds(start)
         length_ms = milliseconds(length)
-        if length_ms > LONGEST_DISCARD_MS:
-            raise IngestError(f"expected at most {LONGEST_DISCARD_MS // 60_000} minutes discarded at once")
         self._part()
+        if self._since_audio_ms + length_ms > LONGEST_DISCARD_MS:
+            raise IngestError(f"expected at most {LONGEST_DISCARD_MS // 1000} s discarded at once")
         # What comes next is stamped so much later: that makes the gap.
         self._discarded_ms += length_ms
+        self._since_audio_ms += length_ms
         return ()
 
     def _changed(self, given: dict[str, Any]) -> Sequence[Said]:
@@ -281,6 +285,7 @@ class AudioHookStream(Parser):
         for index, audio in enumerate(self._audio):
             audio.put(self._pieces, media_ms, samples[index :: len(self._audio)].tobytes())
         self._pieces += 1
+        self._since_audio_ms = 0
         self._samples += len(samples) // len(self._audio)
 
     # ── out ───────────────────────────────────────────────────────────────────────────────────────

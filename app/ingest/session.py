@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -99,7 +98,8 @@ def presented(socket: HTTPConnection) -> str | None:
         case "bearer":
             return value.strip()
         case "basic":
-            with suppress(binascii.Error, UnicodeDecodeError):
+            # ValueError: no base64, not even ASCII, or no UTF-8 in it.
+            with suppress(ValueError):
                 return base64.b64decode(value, validate=True).decode().partition(":")[2]
     return socket.headers.get("x-api-key") or socket.query_params.get("token")
 

@@ -126,9 +126,11 @@ def authentic(
         return False
     if secret is None:
         return True
-    query = f"?{socket.url.query}" if socket.url.query else ""
+    # Not of `socket.url`, which raises where the query is no UTF-8.
+    query = socket.scope["query_string"].decode("latin-1")
+    target = f"{socket.scope['path']}?{query}" if query else socket.scope["path"]
     values = {name: value for name, value in socket.headers.items()}
-    values |= {"@request-target": f"{socket.url.path}{query}", "@authority": socket.headers.get("host", "")}
+    values |= {"@request-target": target, "@authority": socket.headers.get("host", "")}
     wrong = refusal(
         values,
         socket.headers.get("signature-input", ""),

@@ -58,7 +58,10 @@ class Trickle:
         for line, mid in read.candidates:
             if is_name(line):
                 continue  # it finds us
-            candidate = candidate_from_sdp(line)
+            try:
+                candidate = candidate_from_sdp(line)
+            except ValueError:  # a related port that is no number
+                raise TrickleRefused(400, "expected candidates as RFC 8839 writes them") from None
             candidate.sdpMid, candidate.sdpMLineIndex = mid, 0
             with contextlib.suppress(Exception):  # one that is of no use, such as TCP
                 await self._connection.addIceCandidate(candidate)

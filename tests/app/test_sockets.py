@@ -2,6 +2,7 @@
 
 import os
 import struct
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -62,13 +63,18 @@ async def application(scope, receive, send):
     raise AssertionError("not run here")
 
 
-async def accepted(compressed=False):
-    """A socket whose handshake was answered, and what its application was handed."""
+@cache
+def configured(compressed):
     config = Config(
         application, ws=IngestSockets, ws_max_size=65_536, ws_per_message_deflate=compressed, log_config=None
     )
     config.load()
-    socket = IngestSockets(config, ServerState(), {})
+    return config
+
+
+async def accepted(compressed=False):
+    """A socket whose handshake was answered, and what its application was handed."""
+    socket = IngestSockets(configured(compressed), ServerState(), {})
     # No application: its task is never made, the test awaits in its place.
     socket.loop = SimpleNamespace(
         create_task=lambda run: (run.close(), Task())[1],

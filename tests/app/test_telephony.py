@@ -62,6 +62,7 @@ def test_an_event_or_a_list_of_them_is_read():
     ("body", "said"),
     [
         (b"hold", "expected JSON"),
+        (b'{"type": ' + b"[" * 5_000, "expected JSON"),
         (b"\xff\xfe", "expected JSON"),
         (b"[]", "expected 1 to 50 events, got 0"),
         (json.dumps([{"type": "hold"}] * (MOST_EVENTS + 1)).encode(), "expected 1 to 50 events, got 51"),

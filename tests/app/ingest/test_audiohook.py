@@ -287,6 +287,31 @@ def test_whatever_comes_nothing_but_the_protocols_own_error_is_raised(sequence, 
     client.stream.finish()
 
 
+def test_more_than_ten_minutes_discarded_is_refused_also_where_several_messages_say_so():
+    client = Client()
+    client.open()
+    client.stream.binary(b"\xff" * 320)
+    client.say("discarded", {"start": "PT0S", "discarded": "PT9M"})
+    with pytest.raises(IngestError, match="at most 599 s discarded at once"):
+        client.say("discarded", {"start": "PT9M", "discarded": "PT9M"})
+    client.stream.binary(b"\xff" * 320)
+    client.say("discarded", {"start": "PT9M", "discarded": "PT9M"})
+    client.stream.binary(b"\xff" * 320)
+    assert sum(item.duration_ms for item in client.stream.finish() if isinstance(item, Gap)) == 4 * 540_000
+
+
+def test_the_longest_discard_is_a_gap_also_where_shorter_ones_were_none():
+    client = Client()
+    client.open()
+    for _ in range(3):
+        for length in ("PT0.06S", "PT599S"):
+            client.stream.binary(b"\xff" * 322)
+            client.say("discarded", {"start": "PT0S", "discarded": length})
+    client.stream.binary(b"\xff" * 322)
+    gaps = [item.duration_ms for item in client.stream.finish() if isinstance(item, Gap)]
+    assert gaps == [pytest.approx(599_060, abs=2)] * 6
+
+
 @given(st.binary(max_size=200))
 def test_bytes_at_random_raise_nothing_else(noise):
     client = Client()

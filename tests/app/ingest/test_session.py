@@ -71,8 +71,14 @@ def test_the_token_may_come_in_a_header(phone, runner, headers):
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic %%%"}, {"Authorization": "Bearer"}],
-    ids=["none", "wrong", "no base64", "empty"],
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic %%%"},
+        {"Authorization": b"Basic \xd5"},
+        {"Authorization": "Bearer"},
+    ],
+    ids=["none", "wrong", "no base64", "no ASCII", "empty"],
 )
 def test_without_the_token_no_call_begins(phone, runner, headers):
     with phone(headers=headers) as socket:

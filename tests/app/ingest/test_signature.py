@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
+from starlette.websockets import WebSocket
 
-from app.ingest.signature import SIGNED, Nonces, decoded, refusal, sign
+from app.ingest.signature import SIGNED, Nonces, authentic, decoded, refusal, sign
 
 SECRET = b"a client secret"
 NOW = 1_790_000_000
@@ -103,6 +106,20 @@ def test_nonces_are_forgotten_when_they_are_too_old_to_be_used_again(monkeypatch
     for number in range(10):
         assert nonces.use(str(number), NOW + 60)
     assert len(nonces._used) == 3
+
+
+@pytest.mark.parametrize(("query", "good"), [(b"", True), (b"a=%ff", False), (b"\xff", False)])
+def test_a_request_is_let_in_by_what_it_is_and_nothing_in_its_address_raises(query, good):
+    given, signature = signed(created=int(time.time()))
+    headers = {**VALUES, "host": VALUES["@authority"], "signature-input": given, "signature": signature}
+    scope = {
+        "type": "websocket",
+        "path": VALUES["@request-target"],
+        "query_string": query,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items() if name[0] != "@"],
+    }
+    socket = WebSocket(scope, None, None)
+    assert authentic(socket, "token", "token", SecretStr(SECRET.decode()), Nonces()) is good
 
 
 def test_a_secret_may_be_base64_or_not():

@@ -173,6 +173,7 @@ async def test_candidates_may_come_later_for_the_session_that_they_belong_to(ser
         (tag, FRAGMENT, b"a=ice-ufrag:new\r\n" + late, 422),
         (tag, SDP, late, 415),
         (tag, FRAGMENT, b"nonsense", 400),
+        (tag, FRAGMENT, late.replace(b"typ host", b"typ host raddr 192.0.2.1 rport x"), 400),
     ):
         told, _, text = await asked("PATCH", url, body, Content_Type=kind, If_Match=match, **BEARER)
         assert told == status, text
