@@ -33,6 +33,7 @@ Action = Literal[
     "call.tell",
     "call.ingest",
     "alert.handle",
+    "alert.judge",
     "presence.read",
     "rules.read",
     "rules.load",
@@ -42,9 +43,10 @@ Action = Literal[
     "metrics.read",
 ]
 """``call.read``: lists, transcripts, alerts, the stream of events. ``call.tell``: what telephony systems tell
-of a call; ``call.ingest``: its audio. ``alert.handle``: take an alert, decide about it."""
+of a call; ``call.ingest``: its audio. ``alert.handle``: take an alert, let it go; ``alert.judge``: say
+whether it was right."""
 
-_WATCH: Final = frozenset[Action]({"call.read", "call.audio", "call.listen", "rules.read"})
+_WATCH: Final = frozenset[Action]({"call.read", "call.audio", "call.listen", "rules.read", "alert.judge"})
 _HANDLE: Final = frozenset[Action]({"alert.handle", "presence.read"})
 
 ROLES: Final[dict[str, frozenset[Action]]] = {
