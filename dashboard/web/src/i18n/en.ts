@@ -123,7 +123,7 @@ const en: Messages = {
     waited: 'Time that it has waited',
     escalatesIn: 'escalates in {time}',
     more: 'Details',
-    comments: 'comments {n}',
+    includes: '+ {severity}',
     ofCall: 'Other alerts of this call',
     inCall: 'Open the call to see the rest',
     assign: 'Assign to',

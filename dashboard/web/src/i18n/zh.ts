@@ -116,7 +116,7 @@ const zh = {
     waited: '已等待的时间',
     escalatesIn: '{time} 后升级',
     more: '详情',
-    comments: '备注 {n}',
+    includes: '含{severity}',
     ofCall: '同一通电话的其他警报',
     inCall: '其余警报请打开通话查看',
     assign: '指派给',
