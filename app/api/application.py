@@ -30,6 +30,7 @@ from app.api.described import describe
 from app.api.guard import Guard
 from app.api.people import Readings, may_listen
 from app.ears import Listening
+from app.figures import FloorFigures
 from app.live import Live, LocalLive
 from app.outlet import Outlet
 from app.rulebook import RuleBook
@@ -87,6 +88,7 @@ def application(
     app.state.switchboard = switchboard
     app.state.door = session.Door(Attempts(app.state.live))
     app.state.readings = Readings()
+    app.state.figures = FloorFigures(store)
     app.state.rooms = rooms if rooms is not None else listen.Rooms(Listening())
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from app.store.calls import Counts
 from app.store.rules import Tally
 from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
-from streams.events import Alert, CallInfo, Channel, Emotion, Health, Marker, Progress, Speaking, Text
+from streams.events import Alert, CallInfo, Channel, Emotion, Marker, Progress, Speaking, Text
 
 
 class AlertCounts(Struct, frozen=True, kw_only=True):
@@ -51,13 +51,6 @@ class AlertView(Alert, frozen=True, kw_only=True, tag="Alert"):
 
 class SpokenText(Text, frozen=True, kw_only=True):
     at: str
-
-
-class Floor(Struct, frozen=True, kw_only=True):
-    cursor: int
-    calls: list[CallView]
-    alerts: list[AlertView]
-    health: Health | None
 
 
 class CallPage(Struct, frozen=True, kw_only=True):

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.store.log import head_of
 from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
-from streams.events import CallEnded
+from streams.events import CallEnded, Emotion, Progress
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -20,6 +20,10 @@ Counts = dict[str, int]
 """By severity: alerts that neither a later transcript nor a person has taken back."""
 
 TAKEN_BACK = ("withdrawn", "false_alarm")
+OPEN = ("open", "escalated")
+"""States in which nobody has taken an alert in hand."""
+EMOTIONS_WITHIN_MS = 180_000
+"""Of a call's last part, for its card on the floor."""
 
 
 class Floor(NamedTuple):
@@ -29,7 +33,15 @@ class Floor(NamedTuple):
     calls: Sequence[CallRow]
     counts: dict[str, Counts]
     """By ``call_id``."""
+    open: dict[str, Counts]
+    """By ``call_id``: only what nobody has taken in hand."""
     alerts: Sequence[tuple[AlertRow, CallRow]]
+    all_open: Counts
+    """Of all calls since that time, also beyond ``alerts``."""
+    emotions: dict[str, list[Emotion]]
+    """By ``call_id``: of its last minutes, in order."""
+    progress: dict[str, list[Progress]]
+    """By ``call_id``: one of each script, the last changed last."""
 
 
 class CallFile(NamedTuple):
@@ -72,8 +84,22 @@ class Calls:
                 .order_by(AlertRow.cursor.desc())
                 .limit(alerts_limit)
             ).all()
-            counts = _counts(session, [call.call_id for call in calls])
-        return Floor(cursor, calls, counts, [(alert, call) for alert, call in alerts])
+            ids = [call.call_id for call in calls]
+            all_open = session.execute(
+                select(AlertRow.severity, func.count())
+                .where(AlertRow.at >= alerts_since, AlertRow.state.in_(OPEN))
+                .group_by(AlertRow.severity)
+            ).all()
+            return Floor(
+                cursor,
+                calls,
+                _counts(session, ids),
+                _counts(session, ids, AlertRow.state.in_(OPEN)),
+                [(alert, call) for alert, call in alerts],
+                {severity: count for severity, count in all_open},
+                _emotions(session),
+                _progress(session),
+            )
 
     def page(self, state: Literal["live", "ended", "all"], limit: int, before: int | None) -> Page:
         """Calls, last begun first."""
@@ -176,13 +202,48 @@ class Calls:
             return session.scalar(select(func.count()).where(CallRow.state == "live")) or 0
 
 
-def _counts(session: Session, call_ids: list[str]) -> dict[str, Counts]:
+def _emotions(session: Session) -> dict[str, list[Emotion]]:
+    """Of live calls; columns instead of rows, as there are thousands."""
+    rows = session.execute(
+        select(EmotionRow.call_id, EmotionRow.body)
+        .join(CallRow, CallRow.call_id == EmotionRow.call_id)
+        .where(CallRow.state == "live", EmotionRow.media_start_ms >= CallRow.media_ms - EMOTIONS_WITHIN_MS)
+        .order_by(EmotionRow.call_id, EmotionRow.media_start_ms)
+    )
+    found: dict[str, list[Emotion]] = {}
+    for call_id, body in rows:
+        found.setdefault(call_id, []).append(_EMOTION.decode(body))
+    return found
+
+
+def _progress(session: Session) -> dict[str, list[Progress]]:
+    rows = session.execute(
+        select(ProgressRow.call_id, ProgressRow.body)
+        .join(CallRow, CallRow.call_id == ProgressRow.call_id)
+        .where(CallRow.state == "live")
+        .order_by(ProgressRow.cursor)
+    )
+    found: dict[str, list[Progress]] = {}
+    for call_id, body in rows:
+        found.setdefault(call_id, []).append(_PROGRESS.decode(body))
+    return found
+
+
+_EMOTION = msgspec.json.Decoder(Emotion)
+_PROGRESS = msgspec.json.Decoder(Progress)
+
+
+def _counts(
+    session: Session,
+    call_ids: list[str],
+    which: ColumnElement[bool] = AlertRow.state.not_in(TAKEN_BACK),  # noqa: B008 - never changed
+) -> dict[str, Counts]:
     counts: dict[str, Counts] = {}
     if not call_ids:
         return counts
     rows = session.execute(
         select(AlertRow.call_id, AlertRow.severity, func.count())
-        .where(AlertRow.call_id.in_(call_ids), AlertRow.state.not_in(TAKEN_BACK))
+        .where(AlertRow.call_id.in_(call_ids), which)
         .group_by(AlertRow.call_id, AlertRow.severity)
     )
     for call_id, severity, count in rows:
