@@ -47,7 +47,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 class FloorFigures:
-    """May be asked from several threads. Holds what it has seen of the log, so that it reads on from there."""
+    """May be asked from several threads. Remembers how far it has read the log, and reads on from there."""
 
     def __init__(self, store: Store, clock: Callable[[], datetime] = now) -> None:
         self._store = store

@@ -1,6 +1,6 @@
 /** Requests to the server. Every failure becomes an `ApiError` that knows what to tell the person. */
 
-import type { CallDetail, CallPage, Floor, Names, User } from './types'
+import type { CallDetail, CallPage, Figures, Floor, Names, User } from './types'
 
 export class ApiError extends Error {
   constructor(
@@ -92,6 +92,7 @@ export const api = {
     request<{ user: User }>('POST', '/api/session', { username, password }, true),
   logout: () => request<void>('DELETE', '/api/session', undefined, true),
   floor: () => request<Floor>('GET', '/api/floor'),
+  figures: () => request<Figures>('GET', '/api/floor/figures'),
   call: (id: string) => request<CallDetail>('GET', `/api/calls/${segment(id)}`),
   calls: (state: 'live' | 'ended' | 'all', before: string | null, limit = 50) => {
     const query = new URLSearchParams({ state, limit: String(limit) })
