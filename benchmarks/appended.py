@@ -111,7 +111,7 @@ class Talk:
         self._speaker: tuple[str, int] | None = None
         self._level = chance.uniform(0.5, 5.0)
         self._step = 0
-        self._part = 0
+        self._part = chance.randrange(6)
 
     def info(self) -> CallInfo:
         agent = self.number % 600

@@ -117,6 +117,21 @@ def deliveries(
     _save(figure, path)
 
 
+def frames(names: Sequence[str], frames: Sequence[Sequence[float]], path: Path) -> None:
+    """How long the pictures of a page took, by share."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for name, some in zip(names, frames, strict=True):
+        every = sorted(some)
+        axes.plot(every, [(place + 1) / len(every) for place in range(len(every))], label=name)
+    axes.axvline(1000 / 30, color="black", linewidth=0.8, linestyle="--")
+    axes.set_xlabel("from one picture to the next, ms (dashed: 30 a second)")
+    axes.set_ylabel("share of pictures")
+    axes.set_xlim(0, 120)
+    axes.legend()
+    _save(figure, path)
+
+
 def _pyplot():  # type: ignore[no-untyped-def]
     import matplotlib
 

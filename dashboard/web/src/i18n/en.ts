@@ -113,7 +113,7 @@ const en: Messages = {
     agent: 'agent',
     all: 'Every {what}',
     severity: 'Only calls with such an open alert',
-    search: 'Search agent, queue, customer, words',
+    search: '/ Search agent, customer, words',
     clear: 'Clear filters',
     nothing: 'No call matches the filters',
     noTeam: 'No team named',

@@ -106,7 +106,7 @@ const zh = {
     agent: '座席',
     all: '全部{what}',
     severity: '只看有此类未处理警报的通话',
-    search: '搜索座席、队列、客户、原话',
+    search: '/ 搜座席、客户、原话',
     clear: '清除筛选',
     nothing: '没有符合筛选条件的通话',
     noTeam: '未说明班组',
