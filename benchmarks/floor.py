@@ -1,11 +1,11 @@
 """``python -m benchmarks.floor --calls N --seconds S --json OUT``: the floor in a real browser.
 
 The real server process; N live calls with two events a call and second (who speaks, partial and final texts,
-emotion, script), calls that end and begin, ``--rate`` alerts a second: all handed to the real outlet inside
-the server, as by the runner, and told over the real socket. Chromium shows ``/floor`` at 1366 × 768, logged in
-as a supervisor. Frames are those of ``requestAnimationFrame`` over S seconds, at rest and while it is scrolled.
-``heap_mib`` is the page's JavaScript heap, ``page_mib`` the memory of its process alone (USS), ``browser_mib``
-that of all of Chromium's processes (PSS: shared pages are counted once).
+emotion, script), calls that end and begin, ``--rate`` alerts a second: all handed to the real outlet in the
+server, as by the runner, and told over the real socket. Chromium shows a supervisor ``/floor``, 1366 × 768.
+Frames are those of ``requestAnimationFrame`` over S seconds, at rest and while it is scrolled. ``heap_mib``
+is the page's JavaScript heap, ``page_mib`` the memory of its process alone (USS), ``browser_mib`` that of all
+of Chromium's processes (PSS: shared pages are counted once).
 """
 
 from __future__ import annotations

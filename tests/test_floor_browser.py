@@ -67,11 +67,11 @@ def test_a_supervisor_finds_her_calls_and_nothing_moves_under_her_hands(page):
     assert heading.count() == 1
     assert cards(page).count() <= CALLS // 6 + 3
     heading.click()
-    page.wait_for_function("!document.querySelector('[data-testid=call-card]')")
+    page.wait_for_function("() => !document.querySelector('[data-testid=call-card]')")
     page.get_by_test_id("wall-clear").click()
     page.get_by_test_id("wall-group").select_option("none")
-    page.wait_for_function("document.querySelectorAll('[data-testid=call-card]').length > 10")
-    assert "queue=" not in page.url
+    page.wait_for_function("() => document.querySelectorAll('[data-testid=call-card]').length > 10")
+    page.wait_for_url(lambda url: "queue=" not in url)
     # Of the many only those in view are on the page.
     assert cards(page).count() < CALLS // 2
 
@@ -89,14 +89,14 @@ def test_a_supervisor_finds_her_calls_and_nothing_moves_under_her_hands(page):
     still = order(page)
     assert [each for each in before if each in still] == [each for each in still if each in before]
     pill.click()
-    page.wait_for_function("!document.querySelector('[data-testid=wall-moved]')")
+    page.wait_for_function("() => !document.querySelector('[data-testid=wall-moved]')")
 
     page.keyboard.press("/")
     page.keyboard.type("bench-00007")
-    page.wait_for_function("document.querySelectorAll('[data-testid=call-card]').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('[data-testid=call-card]').length === 1")
     page.wait_for_url("**q=bench-00007**")
     page.reload()
-    page.wait_for_function("document.querySelectorAll('[data-testid=call-card]').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('[data-testid=call-card]').length === 1")
     assert page.get_by_test_id("wall-search").input_value() == "bench-00007"
     page.keyboard.press("/")
     page.keyboard.press("Enter")
