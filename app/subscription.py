@@ -13,6 +13,7 @@ from prometheus_client import Counter
 
 from app.rights import EVERYTHING, Sight, shown
 from app.store.projection import Stored
+from dashboard.feed import text_frame
 from streams.events import Published
 
 EVENTS_WAITING = 2048
@@ -27,7 +28,7 @@ Read = Callable[[int, int], Awaitable[Sequence[Stored]]]
 class Envelope:
     """An event on its way to subscribers; its JSON is made once for all of them."""
 
-    __slots__ = ("_json", "emitted", "published", "stored")
+    __slots__ = ("_frame", "_json", "emitted", "published", "stored")
 
     def __init__(
         self, published: Published | None, emitted: float | None = None, json: str | None = None
@@ -40,6 +41,14 @@ class Envelope:
         self.stored = json is not None
         """Whether its cursor is its own; one that is not stored carries that of the stored one before it."""
         self._json = json
+        self._frame: bytes | None = None
+
+    @property
+    def frame(self) -> bytes:
+        """The WebSocket frame that tells it, the same for all."""
+        if self._frame is None:
+            self._frame = text_frame(self.json.encode())
+        return self._frame
 
     @property
     def json(self) -> str:

@@ -90,6 +90,48 @@ def peers(rows: Sequence[dict[str, object]], path: Path) -> None:
     _save(figure, path)
 
 
+def deliveries(
+    sockets: Sequence[int], delays: Sequence[Sequence[Sequence[float]]], rate: float, path: Path
+) -> None:
+    """How long alerts took to a few of the sockets, over the run and by share."""
+    pyplot = _pyplot()
+    figure, (over, share) = pyplot.subplots(1, 2, figsize=(11, 4))
+    for count, some, colour in zip(
+        sockets, delays, ("#1f4e79", "#b3261e", "#2a7f62", "#b08900"), strict=False
+    ):
+        for one in some:
+            over.plot(
+                [place / rate for place in range(len(one))], [d * 1000 for d in one], ".", color=colour, ms=1
+            )
+        every = sorted(d * 1000 for one in some for d in one)
+        share.plot(
+            every, [(place + 1) / len(every) for place in range(len(every))], color=colour, label=str(count)
+        )
+    over.set_xlabel("seconds of the run")
+    over.set_ylabel("outlet → socket, ms")
+    over.set_ylim(bottom=0)
+    share.set_xlabel("outlet → socket, ms")
+    share.set_ylabel("share of deliveries")
+    share.set_xlim(left=0)
+    share.legend(title="sockets")
+    _save(figure, path)
+
+
+def frames(names: Sequence[str], frames: Sequence[Sequence[float]], path: Path) -> None:
+    """How long the pictures of a page took, by share."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for name, some in zip(names, frames, strict=True):
+        every = sorted(some)
+        axes.plot(every, [(place + 1) / len(every) for place in range(len(every))], label=name)
+    axes.axvline(1000 / 30, color="black", linewidth=0.8, linestyle="--")
+    axes.set_xlabel("from one picture to the next, ms (dashed: 30 a second)")
+    axes.set_ylabel("share of pictures")
+    axes.set_xlim(0, 120)
+    axes.legend()
+    _save(figure, path)
+
+
 def _pyplot():  # type: ignore[no-untyped-def]
     import matplotlib
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,16 +114,22 @@ class Rig:
     account: run.Account
     database: str
     pid: int
+    folder: Path
+    """Where it keeps what it has."""
 
 
 @contextlib.contextmanager
 def server(
-    environment: dict[str, str] | None = None, log: Path | None = None, scripted: bool = False
+    environment: dict[str, str] | None = None,
+    log: Path | None = None,
+    scripted: bool = False,
+    program: Sequence[str] | None = None,
 ) -> Iterator[Rig]:
     """Start ``duting serve`` on a free port of 127.0.0.1 with an empty data folder; stop it at the end.
 
     ``environment``: further settings (``DUTING_…``). ``log``: where its log goes, instead of the folder that
-    is removed. ``scripted``: words of a script instead of the model's (``benchmarks.scripted``).
+    is removed. ``scripted``: words of a script instead of the model's (``benchmarks.scripted``). ``program``:
+    another module that serves, and its arguments.
     """
     with tempfile.TemporaryDirectory(prefix="duting-bench-") as folder:
         settings = settings_.load(data_dir=Path(folder)).model_copy(
@@ -144,10 +150,17 @@ def server(
             "DUTING_LOG_LEVEL": "warning",
             **(environment or {}),
         }
-        program = ("benchmarks.scripted", "serve") if scripted else ("app", "serve", "--announce")
-        with run.Server(given, log or Path(folder) / "server.log", program) as process:
+        usual = ("benchmarks.scripted", "serve") if scripted else ("app", "serve", "--announce")
+        with run.Server(given, log or Path(folder) / "server.log", program or usual) as process:
             process.wait()
-            yield Rig(process.address, settings.token(), account, settings.database, process.process.pid)
+            yield Rig(
+                process.address,
+                settings.token(),
+                account,
+                settings.database,
+                process.process.pid,
+                Path(folder),
+            )
 
 
 async def measure(rig: Rig, load: Load, calls_dir: Path = truth.CALLS, settle_s: float = 0.0) -> Measured:

@@ -1,5 +1,10 @@
 """The event log to browsers: one WebSocket each, resumed by cursor.
 
+An event becomes one frame, and that is made once for all browsers: what differs between them is only how
+long an alert took to get there. Frames that wait for a browser are written together, at most every
+``GATHER_S``; the first after a silence at once. Each browser has its own bounded queue (the subscription's);
+one that reads too slowly misses events, is told to load the floor again, and slows nobody.
+
 Frames are JSON text: first ``{"type": "hello", "cursor", "heartbeat_s"}``, then ``Published`` events in
 the order of the log, of the calls that the person sees; ``{"type": "resync"}`` when events were missed for
 good, or a call came into view (load the floor again); ``call.left`` when one went out of view;
@@ -14,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -25,11 +31,18 @@ from msgspec import UNSET, structs
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from streams.events import Latency, Published
+from streams.events import Alert, Latency, Published
 
 HEARTBEAT_S = 15.0
 SEND_TIMEOUT_S = 10.0
 """A browser that takes nothing for so long is gone, whatever TCP believes."""
+
+GATHER_S = 0.02
+"""Events that come within it travel together: a browser then costs by the time, not by the event."""
+WRITE_BYTES = 65_536
+"""Most that is written at once; a browser that has not taken it is waited for before the next."""
+ALERTS_MADE = 512
+"""Frames of alerts that are kept for the browsers that have not come to them; an older one is made anew."""
 
 NOT_LOGGED_IN = 4401
 NOT_ALLOWED = 4403
@@ -48,6 +61,27 @@ sockets = Gauge("duting_feed_sockets", "Browsers that listen")
 dropped_total = Counter("duting_feed_dropped_total", "Browsers that read too slowly and were cut off")
 
 
+def text_frame(text: bytes) -> bytes:
+    """A WebSocket text frame as a server sends it: whole, not masked (RFC 6455, 5.2)."""
+    size = len(text)
+    if size < 126:
+        return b"\x81%c%b" % (size, text)
+    if size < 65_536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), text)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), text)
+
+
+def text_of(frame: bytes) -> str:
+    """The inverse of ``text_frame``."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :].decode()
+
+
+RESYNC = text_frame(b'{"type":"resync"}')
+FRAMES = "duting.frames"
+"""What a server that takes whole frames names in the scope's extensions (``app.ingest.sockets``)."""
+_HOLE = b"\x00"
+
+
 class Envelope(Protocol):
     @property
     def published(self) -> Published | None:
@@ -58,7 +92,8 @@ class Envelope(Protocol):
         """``time.monotonic()`` when it was handed to the log; ``None`` when it was read back."""
 
     @property
-    def json(self) -> str: ...
+    def frame(self) -> bytes:
+        """``published`` as ``text_frame``; the same object for all who ask."""
 
 
 class Subscription(Protocol):
@@ -117,13 +152,17 @@ class Feed:
         *,
         heartbeat_s: float = HEARTBEAT_S,
         send_timeout_s: float = SEND_TIMEOUT_S,
+        gather_s: float = GATHER_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outlet = outlet
         self._permission = permission
         self._heartbeat_s = heartbeat_s
         self._send_timeout_s = send_timeout_s
+        self._gather_s = gather_s
         self._clock = clock
+        self._alerts: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()
+        """By cursor: an alert's frame without its header, before and behind its latency."""
 
     async def serve(self, socket: WebSocket) -> None:
         """Everything from handshake to close, for one socket."""
@@ -181,27 +220,61 @@ class Feed:
                     envelopes = await subscription.take(self._heartbeat_s)
                 except Exception:  # the log's past cannot be read; the browser comes back for it
                     return 1011, "the event log cannot be read"
-                for envelope in envelopes:
-                    if envelope.published is None:
-                        await self._send(socket, '{"type":"resync"}')
-                    else:
-                        await self._send(socket, self._text(envelope.published, envelope))
-                if not envelopes:
-                    if subscription.ended:
-                        return 1001, "the server stops"
+                told = [
+                    RESYNC if envelope.published is None else self._frame(envelope.published, envelope)
+                    for envelope in envelopes
+                ]
+                await self._write(socket, told)
+                if envelopes:
+                    # What comes meanwhile is taken with the next; it waits in the bounded queue.
+                    await asyncio.sleep(self._gather_s)
+                elif subscription.ended:
+                    return 1001, "the server stops"
+                else:
                     await self._send(socket, '{"type":"heartbeat"}')
 
-    def _text(self, published: Published, envelope: Envelope) -> str:
+    def _frame(self, published: Published, envelope: Envelope) -> bytes:
         """The frame. Only an alert's differs between sockets: it says how long it took to get here."""
         if published.type != "alert.raised" or envelope.emitted is None or published.alert is UNSET:
-            return envelope.json
-        alert = published.alert
-        latency = arrived(alert.latency_ms, (self._clock() - envelope.emitted) * 1000)
+            return envelope.frame
+        latency = arrived(published.alert.latency_ms, (self._clock() - envelope.emitted) * 1000)
         if latency.delivery is not None and latency.total is not None:
             delivery_seconds.observe(latency.delivery / 1000)
             latency_seconds.observe(latency.total / 1000)
-        told = structs.replace(published, alert=structs.replace(alert, latency_ms=latency))
-        return msgspec.json.encode(told).decode()
+        before, behind = self._around_latency(published, published.alert)
+        return text_frame(b"%b%b%b" % (before, msgspec.json.encode(latency), behind))
+
+    def _around_latency(self, published: Published, alert: Alert) -> tuple[bytes, bytes]:
+        made = self._alerts.get(published.cursor)
+        if made is None:
+            # A value that no JSON can have stands where the latency will; it is the only one.
+            hole: Any = msgspec.Raw(_HOLE)
+            before, _, behind = msgspec.json.encode(
+                structs.replace(published, alert=structs.replace(alert, latency_ms=hole))
+            ).partition(_HOLE)
+            made = self._alerts[published.cursor] = (before, behind)
+            if len(self._alerts) > ALERTS_MADE:
+                self._alerts.popitem(last=False)
+        return made
+
+    async def _write(self, socket: WebSocket, frames: Sequence[bytes]) -> None:
+        """Frames in order, as many at once as ``WRITE_BYTES`` hold."""
+        write = socket.scope.get("extensions", {}).get(FRAMES)
+        if write is None:  # a server that cannot: one by one
+            for frame in frames:
+                await self._send(socket, text_of(frame))
+            return
+        at = 0
+        while at < len(frames):
+            first, size = at, 0
+            while at < len(frames) and (at == first or size + len(frames[at]) <= WRITE_BYTES):
+                size += len(frames[at])
+                at += 1
+            async with asyncio.timeout(self._send_timeout_s):
+                try:
+                    await write(b"".join(frames[first:at]))
+                except OSError:
+                    raise WebSocketDisconnect(1006) from None
 
     async def _send(self, socket: WebSocket, text: str) -> None:
         async with asyncio.timeout(self._send_timeout_s):

@@ -35,6 +35,7 @@ from app.api.guard import Guard
 from app.api.people import Readings, may_listen
 from app.api.vigil import Vigil
 from app.ears import Listening
+from app.figures import FloorFigures
 from app.live import Live, LocalLive
 from app.oidc import Oidc
 from app.outlet import Outlet
@@ -94,6 +95,7 @@ def application(
     app.state.door = session.Door(Attempts(app.state.live))
     app.state.oidc = Oidc(settings) if settings.oidc_issuer is not None else None
     app.state.readings = Readings()
+    app.state.figures = FloorFigures(store)
     app.state.rooms = rooms if rooms is not None else listen.Rooms(Listening())
     app.state.vigil = Vigil(store, app.state.live)
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)

@@ -7,19 +7,21 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from app.api import views
+from app.api import floor_views, views
 from app.api.accounts import People
 from app.api.alerts import Assignees
 from app.api.auditing import AuditPage, AuditVerdict
 from app.api.presence import Presence
 from app.api.telephony import Taken
 from app.api.tokens import MadeToken, Tokens
+from app.figures import Figures
 from app.store.users import Account
 from app.telephony import TelephonyEvent
 from streams.events import Published
 
 ANSWERS: dict[tuple[str, str], type] = {
-    ("get", "/api/floor"): views.Floor,
+    ("get", "/api/floor"): floor_views.Floor,
+    ("get", "/api/floor/figures"): Figures,
     ("get", "/api/calls"): views.CallPage,
     ("get", "/api/calls/{call_id}"): views.CallDetail,
     ("get", "/api/rules"): views.Rules,

@@ -6,10 +6,13 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from msgspec import structs
 
 from app.api import views
+from app.api.floor_views import Floor, FloorCall, moods, script_state
 from app.api.people import Reader
 from app.api.recordings import has_recording
+from app.figures import FloorFigures
 from app.outlet import Outlet
 from app.rights import sight_of
 from app.store import Store
@@ -26,16 +29,36 @@ def floor(request: Request, person: Reader) -> Response:
     """Subscribe to ``/api/events`` from the ``cursor`` of this answer: it continues exactly here."""
     store: Store = request.app.state.store
     outlet: Outlet = request.app.state.outlet
+    figures: FloorFigures = request.app.state.figures
     recorded = has_recording(request)
-    found = store.calls.floor(written(now() - ALERTS_FOR), ALERTS_MOST, sight_of(person))
+    sight = sight_of(person)
+    found = store.calls.floor(written(now() - ALERTS_FOR), ALERTS_MOST, sight)
+    calls = []
+    for row in found.calls:
+        call_id = row.call_id
+        view = views.call_view(row, found.counts.get(call_id), outlet.speaking(call_id), recorded)
+        calls.append(
+            FloorCall(
+                **structs.asdict(view),
+                open=views.AlertCounts(**found.open.get(call_id, {})),
+                moods=moods(found.emotions.get(call_id, ())),
+                progress=script_state(found.progress.get(call_id, ())),
+            )
+        )
     return views.answer(
-        views.Floor(
+        Floor(
             cursor=found.cursor,
-            calls=[
-                views.call_view(call, found.counts.get(call.call_id), outlet.speaking(call.call_id), recorded)
-                for call in found.calls
-            ],
+            calls=calls,
             alerts=[views.alert_view(alert, call) for alert, call in found.alerts],
+            open=views.AlertCounts(**found.all_open),
+            figures=figures(sight),
             health=request.app.state.health(),
         )
     )
+
+
+@router.get("/api/floor/figures")
+def floor_figures(request: Request, person: Reader) -> Response:
+    """The floor's figures alone: a page that follows the events asks for them now and then."""
+    figures: FloorFigures = request.app.state.figures
+    return views.answer(figures(sight_of(person)))

@@ -19,7 +19,6 @@ from streams.events import (
     CallInfo,
     Channel,
     Emotion,
-    Health,
     Marker,
     Progress,
     Speaking,
@@ -73,13 +72,6 @@ class Precisions(Struct, frozen=True, kw_only=True):
 
 class SpokenText(Text, frozen=True, kw_only=True):
     at: str
-
-
-class Floor(Struct, frozen=True, kw_only=True):
-    cursor: int
-    calls: list[CallView]
-    alerts: list[AlertView]
-    health: Health | None
 
 
 class CallPage(Struct, frozen=True, kw_only=True):

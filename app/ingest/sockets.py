@@ -1,4 +1,4 @@
-"""WebSockets that hand small frames straight to a function.
+"""WebSockets that hand small frames straight to a function, and take frames that were made once for many.
 
 uvicorn puts every message into a queue, stops reading from the socket, wakes the application's task, which
 takes it out, and starts reading again: about 100 µs a message. A telephone sends a hundred messages a second
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -24,6 +25,11 @@ Taker = Callable[[bytes], None]
 """Takes a message's payload; must not raise."""
 
 _EXTENSION = "duting.feed"
+_FRAMES = "duting.frames"
+"""``await scope["extensions"][_FRAMES](frames)`` sends whole text frames as they are.
+
+It waits while the peer's buffer is full, and raises ``OSError`` once it is gone: for ``dashboard.feed``.
+"""
 _TEXT, _BINARY = 0x81, 0x82
 """First byte of a frame that is text or binary, whole and without extensions (RFC 6455, 5.2)."""
 _CONTROL = 0x88
@@ -42,7 +48,7 @@ def feed(scope: MutableMapping[str, Any], text: Taker, binary: Taker) -> bool:
 
 
 class IngestSockets(WebSocketsSansIOProtocol):
-    """uvicorn's WebSockets, with ``feed``. Only for servers without ``permessage-deflate``."""
+    """uvicorn's WebSockets, with ``feed`` and frames. Only for servers without ``permessage-deflate``."""
 
     _text: Taker | None = None
     _binary: Taker
@@ -53,12 +59,19 @@ class IngestSockets(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if hasattr(self, "scope") and not self.config.ws_per_message_deflate:
             self.scope["extensions"][_EXTENSION] = self._begin
+            self.scope["extensions"][_FRAMES] = self._send_frames
 
     def _begin(self, text: Taker, binary: Taker) -> bool:
         if not self.queue.empty():  # a message came before the handshake was answered
             return False
         self._text, self._binary = text, binary
         return True
+
+    async def _send_frames(self, frames: bytes) -> None:
+        await self.writable.wait()
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            raise ClientDisconnected()
+        self.transport.write(frames)
 
     def data_received(self, data: bytes) -> None:
         text = self._text

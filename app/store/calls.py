@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.rights import Sight
 from app.store.log import head_of
 from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
-from streams.events import CallEnded, Place
+from streams.events import CallEnded, Emotion, Place, Progress
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -21,6 +21,10 @@ Counts = dict[str, int]
 """By severity: alerts that neither a later transcript nor a person has taken back."""
 
 TAKEN_BACK = ("withdrawn", "false_alarm")
+OPEN = ("open", "escalated")
+"""States in which nobody has taken an alert in hand."""
+EMOTIONS_WITHIN_MS = 180_000
+"""Of a call's last part, for its card on the floor."""
 
 ALERTS_OF_ONE_CALL = 60
 """On the floor: one call that raises a thousand alerts must not push those of the others away."""
@@ -35,7 +39,15 @@ class Floor(NamedTuple):
     calls: Sequence[CallRow]
     counts: dict[str, Counts]
     """By ``call_id``."""
+    open: dict[str, Counts]
+    """By ``call_id``: only what nobody has taken in hand."""
     alerts: Sequence[tuple[AlertRow, CallRow]]
+    all_open: Counts
+    """Of all calls since that time, also beyond ``alerts``."""
+    emotions: dict[str, list[Emotion]]
+    """By ``call_id``: of its last minutes, in order."""
+    progress: dict[str, list[Progress]]
+    """By ``call_id``: one of each script, the last changed last."""
 
 
 class CallFile(NamedTuple):
@@ -79,12 +91,12 @@ class Calls:
         """
         with self._store.reading() as session:
             cursor = head_of(session)
-            live = select(CallRow).where(CallRow.state == "live", _within(sight)).order_by(CallRow.cursor)
+            live = select(CallRow).where(CallRow.state == "live", within(sight)).order_by(CallRow.cursor)
             calls = session.scalars(live).all()
             newest = (
                 select(AlertRow.alert_id, AlertRow.call_id, AlertRow.cursor)
                 .join(CallRow, CallRow.call_id == AlertRow.call_id)
-                .where(AlertRow.at >= alerts_since, _within(sight))
+                .where(AlertRow.at >= alerts_since, within(sight))
                 .order_by(AlertRow.cursor.desc())
                 .limit(ALERTS_LOOKED_AT)
                 .subquery()
@@ -101,14 +113,29 @@ class Calls:
                 .order_by(AlertRow.cursor.desc())
                 .limit(alerts_limit)
             ).all()
-            counts = _counts(session, [call.call_id for call in calls])
-        return Floor(cursor, calls, counts, [(alert, call) for alert, call in alerts])
+            ids = [call.call_id for call in calls]
+            all_open = session.execute(
+                select(AlertRow.severity, func.count())
+                .join(CallRow, CallRow.call_id == AlertRow.call_id)
+                .where(AlertRow.at >= alerts_since, AlertRow.state.in_(OPEN), within(sight))
+                .group_by(AlertRow.severity)
+            ).all()
+            return Floor(
+                cursor,
+                calls,
+                _counts(session, ids),
+                _counts(session, ids, AlertRow.state.in_(OPEN)),
+                [(alert, call) for alert, call in alerts],
+                {severity: count for severity, count in all_open},
+                _emotions(session, sight),
+                _progress(session, sight),
+            )
 
     def page(
         self, state: Literal["live", "ended", "all"], limit: int, before: int | None, sight: Sight
     ) -> Page:
         """Calls in sight, last begun first."""
-        query = select(CallRow).where(_within(sight)).order_by(CallRow.cursor.desc()).limit(limit + 1)
+        query = select(CallRow).where(within(sight)).order_by(CallRow.cursor.desc()).limit(limit + 1)
         if state != "all":
             query = query.where(CallRow.state == state)
         if before is not None:
@@ -225,7 +252,7 @@ class Calls:
             return session.scalar(select(func.count()).where(CallRow.state == "live")) or 0
 
 
-def _within(sight: Sight) -> ColumnElement[bool]:
+def within(sight: Sight) -> ColumnElement[bool]:
     """As ``Sight.sees``, in the database."""
     if sight.everything:
         return true()
@@ -237,13 +264,52 @@ def _within(sight: Sight) -> ColumnElement[bool]:
     return or_(*ways) if ways else false()
 
 
-def _counts(session: Session, call_ids: list[str]) -> dict[str, Counts]:
+def _emotions(session: Session, sight: Sight) -> dict[str, list[Emotion]]:
+    """Of live calls; columns instead of rows, as there are thousands."""
+    rows = session.execute(
+        select(EmotionRow.call_id, EmotionRow.body)
+        .join(CallRow, CallRow.call_id == EmotionRow.call_id)
+        .where(
+            CallRow.state == "live",
+            EmotionRow.media_start_ms >= CallRow.media_ms - EMOTIONS_WITHIN_MS,
+            within(sight),
+        )
+        .order_by(EmotionRow.call_id, EmotionRow.media_start_ms)
+    )
+    found: dict[str, list[Emotion]] = {}
+    for call_id, body in rows:
+        found.setdefault(call_id, []).append(_EMOTION.decode(body))
+    return found
+
+
+def _progress(session: Session, sight: Sight) -> dict[str, list[Progress]]:
+    rows = session.execute(
+        select(ProgressRow.call_id, ProgressRow.body)
+        .join(CallRow, CallRow.call_id == ProgressRow.call_id)
+        .where(CallRow.state == "live", within(sight))
+        .order_by(ProgressRow.cursor)
+    )
+    found: dict[str, list[Progress]] = {}
+    for call_id, body in rows:
+        found.setdefault(call_id, []).append(_PROGRESS.decode(body))
+    return found
+
+
+_EMOTION = msgspec.json.Decoder(Emotion)
+_PROGRESS = msgspec.json.Decoder(Progress)
+
+
+def _counts(
+    session: Session,
+    call_ids: list[str],
+    which: ColumnElement[bool] = AlertRow.state.not_in(TAKEN_BACK),  # noqa: B008 - never changed
+) -> dict[str, Counts]:
     counts: dict[str, Counts] = {}
     if not call_ids:
         return counts
     rows = session.execute(
         select(AlertRow.call_id, AlertRow.severity, func.count())
-        .where(AlertRow.call_id.in_(call_ids), AlertRow.state.not_in(TAKEN_BACK))
+        .where(AlertRow.call_id.in_(call_ids), which)
         .group_by(AlertRow.call_id, AlertRow.severity)
     )
     for call_id, severity, count in rows:

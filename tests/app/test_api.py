@@ -20,6 +20,7 @@ from tests.app.store_support import PACK, House, alert, emotion, ended, house, m
 
 READ = [
     "/api/floor",
+    "/api/floor/figures",
     "/api/calls",
     "/api/calls/c1",
     "/api/calls/c1/audio",
@@ -183,6 +184,36 @@ def test_the_floor_shows_live_calls_who_speaks_and_the_newest_alerts(at: House) 
     assert floor["alerts"][0]["customer_level"] == "钻石"
     assert floor["health"]["name"] == "fewer_partials"
     assert floor["cursor"] == 7
+
+
+def test_the_floor_shows_what_stands_on_each_card(at: House) -> None:
+    at.append(
+        started("c1"),
+        emotion(0, role="customer", level=2.0),
+        emotion(5000, role="agent", level=9.0),
+        emotion(9000, role="customer", level=6.5),
+        progress(3000),
+        alert(1),
+        alert(2, severity="warning", state="acknowledged"),
+        alert(3, severity="warning", state="escalated"),
+        started("c2"),
+        ended("c2"),
+    )
+    at.log_in()
+    floor = at.client.get("/api/floor").json()
+    (call,) = floor["calls"]
+    assert [mood["level"] for mood in call["moods"]] == [2.0, 6.5]
+    assert call["progress"]["steps"] == len(progress(3000).steps)
+    assert call["open"] == floor["open"] == {"critical": 1, "warning": 1, "info": 0}
+    assert call["alerts"] == {"critical": 1, "warning": 2, "info": 0}
+
+
+def test_the_floors_figures_are_none_until_somebody_tells_them(at: House) -> None:
+    at.append(started("c1"), alert(1))
+    at.log_in()
+    figures = at.client.get("/api/floor/figures").json()
+    assert figures == at.client.get("/api/floor").json()["figures"]
+    assert (figures["acknowledge_ms"], figures["acknowledged"], figures["answered"]) == (None, 0, 0)
 
 
 def test_a_subscription_from_the_floors_cursor_continues_exactly_there(at: House) -> None:

@@ -53,6 +53,7 @@ ANYBODY = "anybody who is logged in"
 DOORS: dict[tuple[str, str], Action | str] = {
     ("GET", "/api/session"): ANYBODY,
     ("GET", "/api/floor"): "call.read",
+    ("GET", "/api/floor/figures"): "call.read",
     ("GET", "/api/calls"): "call.read",
     ("GET", "/api/calls/{call_id}"): "call.read",
     ("GET", "/api/calls/{call_id}/audio"): "call.audio",

@@ -1,5 +1,6 @@
 """The fast way through the WebSocket, against the bytes of RFC 6455."""
 
+import asyncio
 import os
 import struct
 from functools import cache
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
 from app.ingest.sockets import IngestSockets, feed
@@ -171,3 +173,25 @@ async def test_the_end_of_the_peer_is_told():
     assert heard == [b"last"]
     [told] = queued(socket)
     assert (told["type"], told["code"]) == ("websocket.disconnect", 1000)
+
+
+async def test_frames_made_once_for_many_are_written_as_they_are_when_there_is_room():
+    socket = await accepted()
+    write = socket.scope["extensions"]["duting.frames"]
+    before = len(socket.transport.written)
+    made = frame(b"one", masked=False) + frame("二".encode(), masked=False)
+    socket.pause_writing()
+    writing = asyncio.create_task(write(made))
+    await asyncio.sleep(0)
+    assert socket.transport.written[before:] == b""
+    socket.resume_writing()
+    await writing
+    assert socket.transport.written[before:] == made
+    assert "duting.frames" not in (await accepted(compressed=True)).scope["extensions"]
+
+
+async def test_frames_to_a_peer_that_is_gone_are_an_error():
+    socket = await accepted()
+    socket.transport.close()
+    with pytest.raises(ClientDisconnected):
+        await socket.scope["extensions"]["duting.frames"](frame(b"one", masked=False))

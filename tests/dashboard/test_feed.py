@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 from starlette.websockets import WebSocket
 
-from dashboard.feed import NOT_ALLOWED, NOT_LOGGED_IN, Feed, Refused, arrived
+from app.listeners import Listeners
+from app.subscription import EVENTS_WAITING, Envelope
+from dashboard.feed import (
+    FRAMES,
+    NOT_ALLOWED,
+    NOT_LOGGED_IN,
+    WRITE_BYTES,
+    Feed,
+    Refused,
+    arrived,
+    text_frame,
+    text_of,
+)
 from streams.events import Alert, Evidence, Latency, Published
 
 
@@ -21,9 +33,8 @@ class Item:
     def __init__(self, published: Published | None, emitted: float | None = None) -> None:
         self.published = published
         self.emitted = emitted
-        self.json = (
-            "" if published is None else json.dumps({"cursor": published.cursor, "type": published.type})
-        )
+        told = None if published is None else {"cursor": published.cursor, "type": published.type}
+        self.frame = text_frame(json.dumps(told).encode())
 
 
 class Script:
@@ -66,6 +77,7 @@ class Browser:
     def __init__(self, query: str = "", takes: int | None = None, **headers: str) -> None:
         self.sent: list[dict[str, Any]] = []
         self.takes = takes
+        self.reads = asyncio.Event()
         self.gone = asyncio.Event()
         self.sending = asyncio.Event()
         self._connected = False
@@ -88,7 +100,7 @@ class Browser:
     async def _send(self, message: Any) -> None:
         self.sending.set()
         if self.takes is not None and len(self.texts) >= self.takes and message["type"] == "websocket.send":
-            await asyncio.Event().wait()  # the buffers are full, and nobody reads
+            await self.reads.wait()  # the buffers are full, and nobody reads
         self.sent.append(dict(message))
 
     @property
@@ -150,7 +162,7 @@ def refusing(code: int) -> Any:
 
 async def serve(script: Script, browser: Browser, permission: Any = everybody, **options: Any) -> Browser:
     async with asyncio.timeout(10):
-        await Feed(script, permission, **options).serve(browser.socket)
+        await Feed(script, permission, **({"gather_s": 0.0} | options)).serve(browser.socket)
     return browser
 
 
@@ -241,6 +253,101 @@ async def test_a_browser_that_stops_reading_is_cut_off() -> None:
     browser = await serve(script, Browser(takes=2), send_timeout_s=0.01)
     assert browser.close_code == 1013
     assert script.closed.is_set()
+
+
+class Wire:
+    """The end of a socket that takes whole frames, as the real server's do."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.writes: list[bytes] = []
+        self.fails = False
+        browser.socket.scope["extensions"] = {FRAMES: self.write}
+
+    async def write(self, frames: bytes) -> None:
+        if self.fails:
+            raise OSError
+        self.writes.append(frames)
+
+
+async def test_what_waits_is_written_at_once_in_the_frames_that_all_browsers_get() -> None:
+    items = [event(8), event(9), Item(None), event(10)]
+    browser = Browser()
+    wire = Wire(browser)
+    await serve(Script(items), browser)
+    resync = text_frame(b'{"type":"resync"}')
+    assert wire.writes == [items[0].frame + items[1].frame + resync + items[3].frame]
+
+
+async def test_not_more_is_written_at_once_than_a_browser_can_be_waited_for() -> None:
+    items = [event(cursor) for cursor in range(8, 4000)]
+    browser = Browser()
+    wire = Wire(browser)
+    await serve(Script(items), browser)
+    assert b"".join(wire.writes) == b"".join(item.frame for item in items)
+    assert max(map(len, wire.writes)) <= WRITE_BYTES < sum(map(len, wire.writes))
+
+
+async def test_a_browser_that_is_gone_when_it_is_written_to_ends_quietly() -> None:
+    browser = Browser()
+    Wire(browser).fails = True
+    script = Script([event(8)], then="silence")
+    await serve(script, browser)
+    assert script.closed.is_set()
+
+
+async def test_an_alert_is_made_once_and_tells_each_browser_its_own_latency() -> None:
+    now = [100.25]
+    alert = raised(8, 100.0)
+    feed = Feed(Script([alert]), everybody, gather_s=0.0, clock=lambda: now[0])
+    first, second = Browser(), Browser()
+    await feed.serve(first.socket)
+    now[0] = 100.5
+    feed._outlet = Script([alert])
+    await feed.serve(second.socket)
+    told = [browser.texts[1] for browser in (first, second)]
+    assert [each["alert"].pop("latency_ms")["delivery"] for each in told] == [250.0, 500.0]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+def test_a_frame_is_what_other_implementations_read(size: int) -> None:
+    from websockets.frames import Frame, Opcode
+
+    text = b"x" * size
+    assert text_frame(text) == Frame(Opcode.TEXT, text).serialize(mask=False)
+    assert text_of(text_frame(text)) == text.decode()
+
+
+async def test_a_browser_that_reads_slowly_is_told_to_load_the_floor_and_slows_nobody() -> None:
+    listeners = Listeners(None, others_write=False)  # type: ignore[arg-type]
+    feed = Feed(listeners, everybody, gather_s=0.0)
+    slow, quick = Browser(takes=2), Browser()
+    serving = [asyncio.create_task(feed.serve(browser.socket)) for browser in (slow, quick)]
+    many = 3 * EVENTS_WAITING
+
+    async def told(browser: Browser, cursor: int) -> None:
+        while not browser.texts or browser.texts[-1].get("cursor") != cursor:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(told(slow, 0), told(quick, 0))
+        for cursor in range(1, many + 1):
+            published = Published(cursor=cursor, type="marker.added", call_id="c1", at="", media_ms=0)
+            listeners.tell([Envelope(published, None, f'{{"cursor":{cursor},"type":"marker.added"}}')])
+            if cursor % 100 == 0:
+                await asyncio.sleep(0)
+        await told(quick, many)
+        assert [text["cursor"] for text in quick.texts] == list(range(many + 1))
+        slow.takes = None
+        slow.reads.set()
+        await told(slow, many)
+        kinds = [text["type"] for text in slow.texts]
+        assert "resync" in kinds
+        assert len(kinds) < many
+        after = [text["cursor"] for text in slow.texts[kinds.index("resync") + 1 :]]
+        assert after == list(range(after[0], many + 1))
+        listeners.close()
+        await asyncio.gather(*serving)
 
 
 async def test_a_browser_that_leaves_frees_its_place() -> None:

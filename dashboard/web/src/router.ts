@@ -42,7 +42,7 @@ export function safeNext(value: unknown): string {
 router.beforeEach(async (to: RouteLocationNormalized) => {
   await knowSession()
   if (to.meta.open) return user.value && to.name === 'login' ? safeNext(to.query.next) : true
-  if (!user.value) return { name: 'login', query: to.path === '/floor' ? {} : { next: to.fullPath } }
+  if (!user.value) return { name: 'login', query: to.fullPath === '/floor' ? {} : { next: to.fullPath } }
   if (!mayWatch.value && to.name !== 'forbidden') return { name: 'forbidden' }
   if (to.meta.admin && !mayAdminister.value) return { name: 'forbidden', query: { page: to.path } }
   if (mayWatch.value && to.name === 'forbidden' && !to.query.page) return { name: 'floor' }
@@ -55,7 +55,7 @@ export function toLogin(): void {
   if (here.name === 'login') return
   expired.value = user.value !== null
   forget()
-  void router.replace({ name: 'login', query: here.path === '/floor' ? {} : { next: here.fullPath } })
+  void router.replace({ name: 'login', query: here.fullPath === '/floor' ? {} : { next: here.fullPath } })
 }
 
 whenLoginRequired(toLogin)

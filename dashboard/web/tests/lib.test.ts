@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
 
-import type { CallView, FloorAlert } from '@/api/types'
-import { byRisk, keepPlaces } from '@/feed/order'
+import type { FloorAlert, FloorCall } from '@/api/types'
+import { byRisk } from '@/feed/order'
 import { latencyOf } from '@/lib/call'
+import { curve, trendOf } from '@/lib/curve'
 import { clockTime, median, seconds } from '@/lib/format'
 import { placesOf, segments } from '@/lib/segments'
 
@@ -39,15 +40,31 @@ test('times and figures are written short', () => {
 })
 
 const call = (id: string, critical: number, warning: number, started: string) =>
-  ({ call_id: id, alerts: { critical, warning, info: 0 }, started_at: started }) as CallView
+  ({
+    call_id: id,
+    alerts: { critical, warning, info: 0 },
+    open: { critical, warning, info: 0 },
+    started_at: started,
+  }) as FloorCall
 
 test('the riskiest call stands first, then the longest', () => {
   const calls = [call('new', 0, 0, '3'), call('old', 0, 0, '1'), call('warned', 0, 2, '4'), call('red', 1, 0, '5')]
   expect(calls.sort(byRisk).map((each) => each.call_id)).toEqual(['red', 'warned', 'old', 'new'])
 })
 
-test('while places are kept, those that go leave and those that come stand last', () => {
-  expect(keepPlaces(['a', 'b', 'c'], ['d', 'c', 'a'])).toEqual(['a', 'c', 'd'])
+test('what somebody has taken in hand stands behind what nobody has', () => {
+  const taken = { ...call('taken', 2, 0, '1'), open: { critical: 0, warning: 0, info: 0 } }
+  expect([call('calm', 0, 0, '0'), taken, call('warned', 0, 1, '2')].sort(byRisk).map((each) => each.call_id)).toEqual([
+    'warned', 'taken', 'calm',
+  ])
+})
+
+test('a curve runs from left to right, the most upset on top', () => {
+  expect(curve([{ at: 0, level: 0 }, { at: 5, level: 10 }, { at: 10, level: 99 }], 40, 10)).toBe(
+    'M0.0,10.0 L20.0,0.0 L40.0,0.0',
+  )
+  expect(curve([{ at: 0, level: 3 }], 40, 10)).toBe('')
+  expect([0.4, 0.5, -0.5].map(trendOf)).toEqual(['same', 'worse', 'better'])
 })
 
 test('the latency of an alert that was read back is known until it was raised, or not at all', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 
-import type { Alert, CallView, Floor, Published, Text } from '@/api/types'
-import { apply, channelKey, emptyFloor, loadFloor, type FloorState } from '@/feed/reducer'
+import type { Alert, Floor, FloorCall, Published, Step, Text } from '@/api/types'
+import { apply, channelKey, emptyFloor, loadFloor, MOST_MOODS, type FloorState } from '@/feed/reducer'
 
 const AT = '2025-03-04T09:00:00.000Z'
 
@@ -157,6 +157,59 @@ describe('one event at a time', () => {
   })
 })
 
+describe('what a card shows', () => {
+  const emotion = (media_end_ms: number, level: number, role: Text['role'] = 'customer') => ({
+    role, media_end_ms, level, trend: 0, feeling: 'calm' as const,
+  })
+  const step = (state: Step['state'], due_ms: number | null = null): Step => ({ id: state, name: { zh: state }, state, due_ms })
+  const progress = (script: string, ...steps: Step[]) => ({ call_id: 'c1', script, name: { zh: script }, media_ms: 0, steps })
+
+  test('a curve of the customer, not longer than there is room for', () => {
+    const state = after(started, ...Array.from({ length: 60 }, (_, n) =>
+      event(2 + n, 'emotion.updated', { emotion: emotion(n * 1000, n % 10, n % 3 === 0 ? 'agent' : 'customer') }),
+    ))
+    const moods = state.calls.get('c1')?.moods ?? []
+    expect(moods).toHaveLength(MOST_MOODS)
+    expect(moods.at(-1)).toMatchObject({ media_ms: 59_000, level: 9 })
+    expect(moods.every((mood) => (mood.media_ms / 1000) % 3 !== 0)).toBe(true)
+  })
+
+  test('an utterance that is felt again takes the place of what it was', () => {
+    const state = after(
+      started,
+      event(2, 'emotion.updated', { emotion: emotion(1000, 3) }),
+      event(3, 'emotion.updated', { emotion: emotion(1000, 7) }),
+    )
+    expect(state.calls.get('c1')?.moods.map((mood) => mood.level)).toEqual([7])
+  })
+
+  test('how far the script is, without what was not needed', () => {
+    const steps = [step('done'), step('too_late'), step('skipped'), step('missed'), step('due', 9000), step('waiting')]
+    const state = after(started, event(2, 'script.progress', { progress: progress('sale', ...steps) }))
+    expect(state.calls.get('c1')?.progress).toMatchObject({
+      script: 'sale', done: 2, steps: 5, missed: 1, next: { zh: 'due' }, due_ms: 9000,
+    })
+  })
+
+  test('the rules’ own list gives way to a script', () => {
+    const rules = event(2, 'script.progress', { progress: progress('rules', step('waiting')) })
+    expect(after(started, rules).calls.get('c1')?.progress?.script).toBe('rules')
+    const sale = event(3, 'script.progress', { progress: progress('sale', step('done')) })
+    expect(after(started, rules, sale, { ...rules, cursor: 4 }).calls.get('c1')?.progress?.script).toBe('sale')
+  })
+
+  test('of alerts as many are kept as a page can bear, the oldest go', () => {
+    const state = after(
+      started,
+      ...Array.from({ length: 700 }, (_, n) =>
+        event(2 + n, 'alert.raised', { call_id: `c${n}`, alert: alert(`a${n}`, { call_id: `c${n}`, media_end_ms: n }) }),
+      ),
+    )
+    expect([state.alerts.size, state.alerts.has('a199'), state.alerts.has('a200')]).toEqual([500, false, true])
+    expect(state.open.critical).toBe(700)
+  })
+})
+
 describe('the same events again', () => {
   test('applied twice is applied once', () => {
     const once = after(...story)
@@ -181,12 +234,26 @@ describe('the same events again', () => {
 })
 
 describe('loading the floor', () => {
-  const call: CallView = {
+  const call: FloorCall = {
     call_id: 'c1', agent: '王敏', queue: '理财', state: 'live', started_at: AT, ended_at: null, reason: null,
     duration_ms: 5000, alerts: { critical: 1, warning: 0, info: 0 }, last_text: text(500, '这个保本'),
-    speaking: {}, gap_ms: 0, recording: true,
+    speaking: {}, gap_ms: 0, recording: true, open: { critical: 1, warning: 0, info: 0 }, moods: [], progress: null,
   }
-  const floor: Floor = { cursor: 2, calls: [call], alerts: [alert('a1')], health: null }
+  const floor: Floor = {
+    cursor: 2, calls: [call], alerts: [alert('a1')], health: null, open: { critical: 3, warning: 0, info: 0 },
+    figures: { acknowledge_ms: null, acknowledged: 0, answered: 0, in_time: 0, answer_limit_s: 25 },
+  }
+
+  test('open alerts are counted on from what the server counted, also those that this page never saw', () => {
+    const state = emptyFloor()
+    loadFloor(state, floor)
+    apply(state, event(3, 'alert.updated', { alert: alert('a1', { state: 'acknowledged' }) }))
+    apply(state, event(4, 'alert.updated', { alert: alert('older', { state: 'resolved', call_id: 'past' }) }))
+    apply(state, event(5, 'alert.raised', { alert: alert('a2', { severity: 'info' }) }))
+    expect(state.open).toEqual({ critical: 1, warning: 0, info: 1 })
+    expect(state.calls.get('c1')?.open).toEqual({ critical: 0, warning: 0, info: 1 })
+    expect(state.calls.get('c1')?.alerts).toEqual({ critical: 1, warning: 0, info: 1 })
+  })
 
   test('rows that are newer than the cursor are not counted twice', () => {
     const state = emptyFloor()

@@ -9,6 +9,7 @@ import type {
   AuditVerdict,
   CallDetail,
   CallPage,
+  Figures,
   Floor,
   FloorAlert,
   Names,
@@ -123,6 +124,7 @@ export const api = {
     request<{ user: User }>('POST', '/api/session', { username, password }, true),
   logout: () => request<void>('DELETE', '/api/session', undefined, true),
   floor: () => request<Floor>('GET', '/api/floor'),
+  figures: () => request<Figures>('GET', '/api/floor/figures'),
   call: (id: string) => request<CallDetail>('GET', `/api/calls/${segment(id)}`),
   calls: (state: 'live' | 'ended' | 'all', before: string | null, limit = 50) => {
     const query = new URLSearchParams({ state, limit: String(limit) })

@@ -197,6 +197,55 @@ export interface CallView extends CallInfo {
   recording: boolean
 }
 
+export type Feeling = 'calm' | 'pleased' | 'anxious' | 'sad' | 'displeased' | 'angry'
+
+/** How somebody felt in one utterance: 0 (calm) to 10; `trend` above zero: it gets worse. */
+export interface Emotion {
+  role: Channel
+  media_end_ms: number
+  level: number
+  trend: number
+  feeling: Feeling
+}
+
+/** A point of a card's curve. */
+export interface Mood {
+  media_ms: number
+  level: number
+  trend: number
+  feeling: Feeling
+}
+
+/** How far a call is in its script. */
+export interface ScriptState {
+  script: string
+  name: Names
+  done: number
+  steps: number
+  missed: number
+  /** The step whose time runs, and until when. */
+  next?: Names | null
+  due_ms?: number | null
+}
+
+/** A call as its card shows it. */
+export interface FloorCall extends CallView {
+  /** Alerts that nobody has taken in hand. */
+  open: AlertCounts
+  /** The customer's last ones, oldest first. */
+  moods: readonly Mood[]
+  progress: ScriptState | null
+}
+
+/** What no browser can know by itself; `null` and 0: nobody has told. */
+export interface Figures {
+  acknowledge_ms: number | null
+  acknowledged: number
+  answered: number
+  in_time: number
+  answer_limit_s: number
+}
+
 export type EventType =
   | 'call.started'
   | 'call.updated'
@@ -209,6 +258,7 @@ export type EventType =
   | 'marker.added'
   | 'hint.shown'
   | 'script.progress'
+  | 'emotion.updated'
   | 'health'
 
 export interface Published {
@@ -228,6 +278,7 @@ export interface Published {
   marker?: Marker
   hint?: Hint
   progress?: Progress
+  emotion?: Emotion
   health?: Health
 }
 
@@ -291,8 +342,11 @@ export interface AuditVerdict {
 
 export interface Floor {
   cursor: number
-  calls: CallView[]
+  calls: FloorCall[]
   alerts: FloorAlert[]
+  /** Of the last day, all of them: `alerts` may be fewer. */
+  open: AlertCounts
+  figures: Figures
   health: Health | null
 }
 

@@ -1,27 +1,30 @@
 /** In which order calls stand; alerts: see `cards`. Pure; when to re-order is the view's business. */
 
-import type { CallView, Severity } from '../api/types'
+import type { FloorCall, Severity } from '../api/types'
 
 export const SEVERITIES: readonly Severity[] = ['critical', 'warning', 'info']
 
-/** Risk first, then the call that runs longest: start times do not change, so equals never swap. */
-export function byRisk(a: CallView, b: CallView): number {
+/**
+ * What nobody has taken in hand first, then what somebody has; among equals the call that runs longest: start times
+ * do not change, so equals never swap. How the customer feels is shown, but changes too often to order by.
+ */
+export function byRisk(a: FloorCall, b: FloorCall): number {
   return (
+    b.open.critical - a.open.critical ||
+    b.open.warning - a.open.warning ||
     b.alerts.critical - a.alerts.critical ||
     b.alerts.warning - a.alerts.warning ||
-    a.started_at.localeCompare(b.started_at) ||
-    a.call_id.localeCompare(b.call_id)
+    byStart(a, b)
   )
 }
 
-/**
- * The order to show, given the one shown before: ids that are still there keep their places,
- * new ones go to the end. Used while the pointer is over the wall.
- */
-export function keepPlaces(shown: readonly string[], wanted: readonly string[]): string[] {
-  const want = new Set(wanted)
-  const have = new Set(shown)
-  return [...shown.filter((id) => want.has(id)), ...wanted.filter((id) => !have.has(id))]
+/** Longest first. Times and ids are plain ASCII: no language orders them. */
+export function byStart(a: FloorCall, b: FloorCall): number {
+  return compare(a.started_at, b.started_at) || compare(a.call_id, b.call_id)
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
 }
 
 export function worst(counts: Record<Severity, number>): Severity | null {

@@ -12,20 +12,27 @@ import type {
   Alert,
   AlertCounts,
   CallInfo,
-  CallView,
   Channel,
+  Emotion,
   Floor,
   FloorAlert,
+  FloorCall,
   Health,
+  Mood,
+  Progress,
   Published,
+  ScriptState,
   Text,
 } from '../api/types'
 
 export interface FloorState {
   cursor: number
   /** Live ones, and those that ended while this page was open. */
-  calls: Map<string, CallView>
+  calls: Map<string, FloorCall>
+  /** The last ones, in the order in which they were raised. */
   alerts: Map<string, FloorAlert>
+  /** Alerts that nobody has taken in hand, of all calls; also of those that `alerts` has let go. */
+  open: AlertCounts
   /** By call and role: what is being said right now, not final yet. */
   partials: Map<string, Text>
   /** By call: the last few final utterances, oldest first; for those with room to show them. */
@@ -48,12 +55,17 @@ const MOST_RECENT = 4
 export const MOST_ALERTS = 500
 /** Of one call, once there are too many: a call that raises a thousand must not push the others away. */
 export const MOST_OF_CALL = 60
+export const MOST_MOODS = 24
+/** The rules' own list of what is still to be said; all others are scripts. */
+const RULES = 'rules'
+const NONE: Readonly<AlertCounts> = { critical: 0, warning: 0, info: 0 }
 
 export function emptyFloor(): FloorState {
   return {
     cursor: 0,
     calls: new Map(),
     alerts: new Map(),
+    open: { ...NONE },
     partials: new Map(),
     recent: new Map(),
     finals: new Map(),
@@ -64,7 +76,7 @@ export function emptyFloor(): FloorState {
 export function loadFloor(state: FloorState, floor: Floor): void {
   const live = new Set(floor.calls.map((call) => call.call_id))
   // Calls seen here that the server no longer counts as live have ended while this page was cut off.
-  const lost: CallView[] = []
+  const lost: FloorCall[] = []
   for (const [id, call] of state.calls) {
     if (live.has(id)) continue
     lost.push(call.state === 'ended' ? call : ended(call, null, null, call.duration_ms))
@@ -73,7 +85,8 @@ export function loadFloor(state: FloorState, floor: Floor): void {
   for (const call of lost) state.calls.set(call.call_id, call)
   for (const call of floor.calls) state.calls.set(call.call_id, call)
   state.alerts.clear()
-  for (const alert of floor.alerts) state.alerts.set(alert.id, alert)
+  for (const alert of floor.alerts.toReversed()) state.alerts.set(alert.id, alert)
+  state.open = floor.open
   state.partials.clear()
   state.finals.clear()
   for (const id of state.recent.keys()) if (!live.has(id)) state.recent.delete(id)
@@ -119,6 +132,12 @@ export function apply(state: FloorState, event: Published): Change {
     case 'utterance.final':
       if (id !== null && event.utterance) setFinal(state, id, event.utterance, event)
       break
+    case 'emotion.updated':
+      if (id !== null && event.emotion) setMood(state, id, event.emotion)
+      break
+    case 'script.progress':
+      if (id !== null && event.progress) setProgress(state, id, event.progress)
+      break
     case 'alert.raised':
     case 'alert.updated':
       if (event.alert) return setAlert(state, event.alert, event)
@@ -162,12 +181,12 @@ function dropCall(state: FloorState, id: string): void {
 }
 
 /** The call's length is at least the media time of its latest event. */
-function reach(call: CallView, mediaMs: number | null): CallView {
+function reach(call: FloorCall, mediaMs: number | null): FloorCall {
   if (mediaMs === null || mediaMs <= (call.duration_ms ?? 0)) return call
   return { ...call, duration_ms: mediaMs }
 }
 
-function newCall(info: CallInfo, at: string): CallView {
+function newCall(info: CallInfo, at: string): FloorCall {
   return {
     ...info,
     state: 'live',
@@ -176,7 +195,10 @@ function newCall(info: CallInfo, at: string): CallView {
     reason: null,
     by: null,
     duration_ms: null,
-    alerts: { critical: 0, warning: 0, info: 0 },
+    alerts: { ...NONE },
+    open: { ...NONE },
+    moods: [],
+    progress: null,
     last_text: null,
     speaking: {},
     gap_ms: 0,
@@ -193,12 +215,12 @@ function setInfo(state: FloorState, id: string, info: CallInfo, event: Published
 }
 
 function ended(
-  call: CallView,
+  call: FloorCall,
   at: string | null,
   reason: string | null,
   length: number | null,
   by: Channel | null = null,
-): CallView {
+): FloorCall {
   return { ...call, state: 'ended', ended_at: at, reason, by, duration_ms: length ?? call.duration_ms, speaking: {} }
 }
 
@@ -230,6 +252,40 @@ function setFinal(state: FloorState, id: string, text: Text, event: Published): 
   state.calls.set(id, { ...reached, last_text: latest })
 }
 
+/** The curve is the customer's; one channel with both in it is everybody's. */
+function setMood(state: FloorState, id: string, emotion: Emotion): void {
+  const call = state.calls.get(id)
+  if (!call || emotion.role === 'agent') return
+  const mood: Mood = {
+    media_ms: emotion.media_end_ms, level: emotion.level, trend: emotion.trend, feeling: emotion.feeling,
+  }
+  // An utterance that is read again comes again, with the same end or one near it.
+  const before = call.moods.filter((each) => each.media_ms < mood.media_ms)
+  state.calls.set(id, { ...call, moods: [...before, mood].slice(-MOST_MOODS) })
+}
+
+function setProgress(state: FloorState, id: string, told: Progress): void {
+  const call = state.calls.get(id)
+  if (!call) return
+  if (told.script === RULES && call.progress !== null && call.progress.script !== RULES) return
+  state.calls.set(id, { ...call, progress: scriptState(told) })
+}
+
+/** As the server tells it with the floor (`app/api/floor_views.py`). */
+export function scriptState(told: Progress): ScriptState {
+  const needed = told.steps.filter((step) => step.state !== 'skipped')
+  const due = needed.find((step) => step.state === 'due')
+  return {
+    script: told.script,
+    name: told.name,
+    done: needed.filter(({ state }) => state === 'done' || state === 'too_late' || state === 'out_of_order').length,
+    steps: needed.length,
+    missed: needed.filter(({ state }) => state === 'missed').length,
+    next: due?.name ?? null,
+    due_ms: due?.due_ms ?? null,
+  }
+}
+
 function addRecent(state: FloorState, id: string, text: Text): void {
   const others = (state.recent.get(id) ?? []).filter((each) => each.utterance_id !== text.utterance_id)
   const all = [...others, text].sort((a, b) => a.start_ms - b.start_ms)
@@ -249,9 +305,13 @@ function setAlert(state: FloorState, alert: Alert, event: Published): Change {
     customer_level: known?.customer_level ?? call?.customer_level ?? null,
   }
   state.alerts.set(alert.id, shown)
+  // One that is only changed now was raised before: it has been counted, open as all are at first.
+  const before = known ?? (event.type === 'alert.updated' ? { ...shown, state: 'open' as const } : undefined)
+  state.open = recount(state.open, before, shown, isOpen)
   if (call) {
-    const counts = recount(call.alerts, known, shown)
-    if (counts !== call.alerts) state.calls.set(call.call_id, { ...call, alerts: counts })
+    const alerts = recount(call.alerts, before, shown, isCounted)
+    const open = recount(call.open, before, shown, isOpen)
+    if (alerts !== call.alerts || open !== call.open) state.calls.set(call.call_id, { ...call, alerts, open })
   }
   forgetOldest(state)
   return known === undefined && stands(shown) ? { applied: true, raised: shown } : DONE
@@ -271,9 +331,14 @@ export function isOpen(alert: Alert): boolean {
   return alert.state === undefined || alert.state === 'open' || alert.state === 'escalated'
 }
 
-function recount(counts: AlertCounts, before: Alert | undefined, after: Alert): AlertCounts {
-  const was = before && isCounted(before) ? before.severity : null
-  const is = isCounted(after) ? after.severity : null
+function recount(
+  counts: AlertCounts,
+  before: Alert | undefined,
+  after: Alert,
+  counted: (alert: Alert) => boolean,
+): AlertCounts {
+  const was = before && counted(before) ? before.severity : null
+  const is = counted(after) ? after.severity : null
   if (was === is) return counts
   const changed = { ...counts }
   if (was) changed[was] = Math.max(0, changed[was] - 1)
@@ -287,10 +352,12 @@ function withoutNull<T extends object>(value: T): Partial<T> {
 
 /** A page stays open for a whole shift: keep what a person would still look at. */
 function forgetOldest(state: FloorState): void {
-  const past = [...state.calls.values()].filter((call) => call.state === 'ended')
-  if (past.length > MOST_ENDED) {
-    past.sort((a, b) => (a.ended_at ?? '').localeCompare(b.ended_at ?? ''))
-    for (const call of past.slice(0, past.length - MOST_ENDED)) {
+  let past = 0
+  for (const call of state.calls.values()) if (call.state === 'ended') past += 1
+  if (past > MOST_ENDED) {
+    const ended = [...state.calls.values()].filter((call) => call.state === 'ended')
+    ended.sort((a, b) => ((a.ended_at ?? '') < (b.ended_at ?? '') ? -1 : 1))
+    for (const call of ended.slice(0, past - MOST_ENDED)) {
       state.calls.delete(call.call_id)
       state.recent.delete(call.call_id)
     }

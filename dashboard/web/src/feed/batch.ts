@@ -1,0 +1,55 @@
+/**
+ * Events come one by one, the page changes at most once a frame. What waits is bounded, and a page that nobody
+ * sees (it gets no frames, and its timers are held back) goes on by the events themselves.
+ */
+
+export interface Frames {
+  /** Calls back before the next picture; the number cancels it. */
+  request(act: () => void): number
+  cancel(id: number): void
+  hidden(): boolean
+  now(): number
+}
+
+/** More than so many are not left to wait for a frame. */
+const MOST_WAITING = 4000
+/** How often a page that nobody sees takes what came. */
+const HIDDEN_MS = 200
+
+export class Batch<T> {
+  private waiting: T[] = []
+  private frame: number | null = null
+  private takenAt = -Infinity
+
+  constructor(
+    private readonly take: (events: T[]) => void,
+    private readonly frames: Frames,
+  ) {}
+
+  add(event: T): void {
+    this.waiting.push(event)
+    if (this.waiting.length >= MOST_WAITING) this.flush()
+    else if (this.frames.hidden()) {
+      if (this.frames.now() - this.takenAt >= HIDDEN_MS) this.flush()
+      else this.frame ??= this.frames.request(() => this.flush())
+    } else this.frame ??= this.frames.request(() => this.flush())
+  }
+
+  /** Takes at once what waits. */
+  flush(): void {
+    if (this.frame !== null) this.frames.cancel(this.frame)
+    this.frame = null
+    this.takenAt = this.frames.now()
+    if (this.waiting.length === 0) return
+    const events = this.waiting
+    this.waiting = []
+    this.take(events)
+  }
+
+  /** Lets go what waits. */
+  clear(): void {
+    if (this.frame !== null) this.frames.cancel(this.frame)
+    this.frame = null
+    this.waiting = []
+  }
+}
