@@ -6,7 +6,7 @@ import pytest
 from app.demo.truth import load
 from app.media import open_recording
 from streams.events import SAMPLE_RATE
-from streams.guards import rejected, wordless
+from streams.guards import decided, recited, rejected, wordless
 from streams.testing import silence
 from streams.transcribe import (
     FULL_WINDOW,
@@ -100,6 +100,10 @@ def test_the_cut_down_vocabulary_reads_what_the_whole_one_reads(whisper, model_f
 def test_what_holds_no_speech_gives_no_text_that_is_believed(whisper, pcm):
     prompt = whisper.prompt("以下是银行客服的普通话通话。")
     [reading] = whisper.transcribe([Request(pcm, prompt)], 250)
+    if recited(reading, prompt.text):
+        # On some processors it copies the prompt; then it is read again without.
+        [untold] = whisper.transcribe([Request(pcm, whisper.prompt(""))], 250)
+        reading = decided(reading, untold, prompt.text)
     assert rejected(reading, prompt.text) is not None or len(reading.text) <= 4
 
 
