@@ -40,6 +40,9 @@ class Runner:
     def signal(self, event):
         self.signalled.append(event)
 
+    def take(self, call_id):
+        self.listen(call_id)
+
     def listen(self, call_id=None):
         for one in [call_id] if call_id is not None else list(self.sources):
             if one in self.sources:
