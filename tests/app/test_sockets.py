@@ -76,13 +76,13 @@ def configured(compressed):
 
 async def accepted(compressed=False):
     """A socket whose handshake was answered, and what its application was handed."""
-    socket = IngestSockets(configured(compressed), ServerState(), {})
     # No application: its task is never made, the test awaits in its place.
-    socket.loop = SimpleNamespace(
+    loop = SimpleNamespace(
         create_task=lambda run: (run.close(), Task())[1],
         call_later=lambda *_: SimpleNamespace(cancel=lambda: None),
         time=lambda: 0.0,
     )
+    socket = IngestSockets(configured(compressed), ServerState(), {}, loop)
     socket.connection_made(Transport())
     socket.data_received(HANDSHAKE)
     assert (await socket.receive())["type"] == "websocket.connect"

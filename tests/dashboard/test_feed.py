@@ -12,6 +12,7 @@ import pytest
 from starlette.websockets import WebSocket
 
 from app.listeners import Listeners
+from app.rights import EVERYTHING
 from app.subscription import EVENTS_WAITING, Envelope
 from dashboard.feed import (
     FRAMES,
@@ -151,6 +152,10 @@ class Admitted:
 
 async def everybody(_: WebSocket) -> Admitted:
     return Admitted()
+
+
+async def everything(_: WebSocket) -> Admitted:
+    return Admitted(EVERYTHING)
 
 
 def refusing(code: int) -> Any:
@@ -320,7 +325,7 @@ def test_a_frame_is_what_other_implementations_read(size: int) -> None:
 
 async def test_a_browser_that_reads_slowly_is_told_to_load_the_floor_and_slows_nobody() -> None:
     listeners = Listeners(None, others_write=False)  # type: ignore[arg-type]
-    feed = Feed(listeners, everybody, gather_s=0.0)
+    feed = Feed(listeners, everything, gather_s=0.0)
     slow, quick = Browser(takes=2), Browser()
     serving = [asyncio.create_task(feed.serve(browser.socket)) for browser in (slow, quick)]
     many = 3 * EVENTS_WAITING

@@ -323,7 +323,8 @@ class Headers(Attacked):
         token = presented(socket)
         assert token is None or isinstance(token.encode(), bytes)
         subprotocol(socket, "media")
-        if not authentic(socket, socket.headers.get("x-api-key", ""), "token", self._SECRET, self.nonces):
+        key = socket.headers.get("x-api-key", "")
+        if not authentic(socket, key, "token", self._SECRET, self.nonces, None):
             raise Unwanted
 
 

@@ -119,7 +119,7 @@ def test_a_request_is_let_in_by_what_it_is_and_nothing_in_its_address_raises(que
         "headers": [(name.encode(), value.encode()) for name, value in headers.items() if name[0] != "@"],
     }
     socket = WebSocket(scope, None, None)
-    assert authentic(socket, "token", "token", SecretStr(SECRET.decode()), Nonces()) is good
+    assert authentic(socket, "token", "token", SecretStr(SECRET.decode()), Nonces(), None) is good
 
 
 def test_a_secret_may_be_base64_or_not():
