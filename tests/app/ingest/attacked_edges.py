@@ -276,6 +276,8 @@ class Headers(Attacked):
     """What is read of a handshake before anything else: token, subprotocol, signature."""
 
     own = (Unwanted,)
+    most_held = 32 * MEBIBYTE
+    """``Nonces.MOST`` of them."""
     _SECRET = SecretStr("YSBjbGllbnQgc2VjcmV0")
 
     def __init__(self, random: Random, endless: bool = False) -> None:
