@@ -40,8 +40,6 @@ PHANTOMS = (
 )
 PIECE = 3
 """Characters in a row that a text has of the prompt: fewer are in both by chance."""
-RECITED = 0.4
-"""Of a text's characters, so many are pieces of the prompt's words where it may be nothing else."""
 _WORDLESS = re.compile(r"[\W_]+")
 _BETWEEN_WORDS = re.compile(r"[、。，,]")
 
@@ -127,15 +125,15 @@ def patched(said: str, prompt: str) -> bool:
 
 
 def recited(reading: Reading, prompt: str) -> tuple[str, ...]:
-    """What the reading has of the prompt's words, where that is much of it; else nothing.
+    """What the reading has of the prompt's words.
 
-    From a clip that tells it little (one short word, a faint or noisy one) the model copies a word of the
-    prompt, the last above all, and now and then writes what it did hear beside it; its own probability does
-    not tell. Words that were really said are also told by a reading without the prompt (``decided``).
+    Of a clip that tells it little (one short word, a faint or noisy one, a soft beginning) the model copies a
+    word of the prompt, the last above all, and writes what it did hear behind it; its own probability does
+    not tell, nor how much of the text it is. Words that were really said are also told by a reading without
+    the prompt (``decided``).
     """
     said = wordless(reading.text)
-    pieces = tuple(_pieces(said, "\n".join(map(wordless, _BETWEEN_WORDS.split(prompt)))))
-    return pieces if sum(map(len, pieces)) >= RECITED * len(said) else ()
+    return tuple(_pieces(said, "\n".join(map(wordless, _BETWEEN_WORDS.split(prompt)))))
 
 
 def decided(told: Reading, untold: Reading, prompt: str) -> Reading:

@@ -74,12 +74,14 @@ def test_a_reading_that_the_model_hardly_believes_is_refused():
     assert rejected(reading(log_probability=-0.95), "") is None
 
 
-@pytest.mark.parametrize("said", ["保本保息", "稳赚不赔。", "嗯，验证码", "保本保", "保本保息一下"])
-def test_a_text_that_is_nearly_nothing_but_words_of_the_prompt_may_be_the_prompts(said):
+@pytest.mark.parametrize(
+    "said", ["保本保息", "稳赚不赔。", "嗯，验证码", "保本保", "保本保息我现在就帮您提交申请"]
+)
+def test_a_text_with_words_of_the_prompt_may_have_them_from_there(said):
     assert recited(reading(said), PROMPT)
 
 
-@pytest.mark.parametrize("said", ["可以的", "我想投诉", "我们这个产品是保本保息的您放心", "", "。"])
+@pytest.mark.parametrize("said", ["可以的", "我想投诉", "", "。"])
 def test_a_text_that_has_words_of_its_own_is_the_callers(said):
     assert not recited(reading(said), PROMPT)
 
