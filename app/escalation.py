@@ -66,24 +66,26 @@ class Escalation:
         """Escalate what is due, ``MOST_AT_ONCE`` at most; returns how many were. Raises ``StoreError``."""
         at = written(self._clock())
         due = await asyncio.to_thread(self._store.alerts.due, at, MOST_AT_ONCE)
+        told = 0
         if due:
             for event in await self._outlet.append([escalation(alert) for alert in due]):
                 if isinstance(event.alert, Alert):
+                    told += 1
                     escalated_total.labels(event.alert.severity).inc()
                     log.info("an alert escalated", alert_id=event.alert.id, call_id=event.call_id)
                     await asyncio.to_thread(
                         self._store.audit.record, CLOCK, "alert.escalated", event.alert.id, None
                     )
-        return len(due)
+        return told
 
     async def _watch(self) -> None:
         while True:
-            due = 0
+            told = 0
             try:
-                due = await self.look()
+                told = await self.look()
             except StoreError as error:  # the deadlines are still there the next time
                 log.warning("escalations wait for the database", error=str(error))
             except Exception:
                 log.exception("escalations could not be looked after")
-            if due < MOST_AT_ONCE:
+            if told < MOST_AT_ONCE:
                 await asyncio.sleep(LOOK_S)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import gc
 import os
 import select
@@ -39,6 +38,7 @@ import structlog
 from prometheus_client import Counter
 
 from app import logs
+from app.piped import framed, read_message, taken, widen
 from app.settings import for_a_child
 from streams import silero
 from streams.events import Channel, Hold, Trouble
@@ -52,11 +52,7 @@ LOOK_S = 1.0
 AGAIN_S = 1.0
 """From a child's end to the next one's start."""
 STOP_TIMEOUT_S = 5.0
-_PIPE_BYTES = 2**20
-_F_SETPIPE_SZ = 1031
 _READ_BYTES = 2**18
-_LONGEST = 256 * 2**20
-"""Bytes of one message; more is no message of ours."""
 
 log = structlog.get_logger(__name__)
 RESTARTS = Counter("duting_judging_restarts", "Times that the process which judges had died")
@@ -98,16 +94,8 @@ class Answered(msgspec.Struct, tag=1, array_like=True):
 
 Order = Opened | Told | Asked | Closed
 Answering = Ready | Answered
-_ENCODER = msgspec.msgpack.Encoder()
 _ORDERS = msgspec.msgpack.Decoder(Order)
 _ANSWERS = msgspec.msgpack.Decoder(Answering)
-
-
-def framed(message: object) -> bytearray:
-    out = bytearray(4)
-    _ENCODER.encode_into(message, out, 4)
-    out[:4] = (len(out) - 4).to_bytes(4, "little")
-    return out
 
 
 # ── the server's side ─────────────────────────────────────────────────────────────────────────────
@@ -179,8 +167,7 @@ class JudgingProcess:
             return
         for end in (self._in, self._out):
             os.set_blocking(end.fileno(), False)
-            with contextlib.suppress(OSError, ValueError):  # Linux has it; elsewhere 64 KiB do as well
-                fcntl.fcntl(end.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
+            widen(end.fileno())
         asyncio.get_running_loop().add_reader(self._out.fileno(), self._read)
         self._later(LOOK_S, self._look)
 
@@ -241,15 +228,19 @@ class JudgingProcess:
     def wait(self, asking: Callable[[], bool]) -> None:
         until_s = self._clock() + ANSWER_TIMEOUT_S
         while self._tickets and asking():
-            left_s = until_s - self._clock()
-            writing = [self._in] if self._unsent else []
-            ready = select.select([self._out], writing, [], max(0.0, left_s)) if left_s > 0 else None
-            if ready is None or not any(ready):
+            # Not `select`, which takes no descriptor beyond 1023.
+            pipes = select.poll()
+            pipes.register(self._out, select.POLLIN)
+            if self._unsent:
+                pipes.register(self._in, select.POLLOUT)
+            left_ms = 1000 * (until_s - self._clock())
+            ready = {descriptor for descriptor, _ in pipes.poll(left_ms)} if left_ms > 0 else set()
+            if not ready:
                 self._lost("timeout")
                 return
-            if ready[1]:
+            if self._in.fileno() in ready:
                 self._write()
-            if ready[0]:
+            if self._out.fileno() in ready:
                 self._read()
 
     # ── the pipes ─────────────────────────────────────────────────────────────────────────────────
@@ -304,15 +295,8 @@ class JudgingProcess:
             return
         self._got += data
         try:
-            while len(self._got) >= 4:
-                size = int.from_bytes(self._got[:4], "little")
-                if size > _LONGEST:
-                    raise ValueError(f"expected a message of at most {_LONGEST} bytes, got {size}")
-                if len(self._got) < 4 + size:
-                    return
-                message = _ANSWERS.decode(memoryview(self._got)[4 : 4 + size])
-                del self._got[: 4 + size]
-                self._hear(message)
+            while (message := taken(self._got)) is not None:
+                self._hear(_ANSWERS.decode(message))
         except (msgspec.DecodeError, ValueError, KeyError) as error:
             self._lost(type(error).__name__)
 
@@ -399,13 +383,6 @@ class JudgingProcess:
 # ── the child's side ──────────────────────────────────────────────────────────────────────────────
 
 
-def next_message(orders: BinaryIO) -> bytes | None:
-    """The next message; ``None`` at the end, also where it comes in the middle of one."""
-    head = orders.read(4)
-    body = orders.read(int.from_bytes(head, "little")) if len(head) == 4 else b""
-    return body if len(head) == 4 and len(body) == int.from_bytes(head, "little") else None
-
-
 def judge(orders: BinaryIO, answers: BinaryIO, local: LocalJudge) -> None:
     """Carry out ``orders`` until they end."""
 
@@ -415,7 +392,7 @@ def judge(orders: BinaryIO, answers: BinaryIO, local: LocalJudge) -> None:
             answers.flush()
 
     tell(Ready())
-    while (message := next_message(orders)) is not None:
+    while (message := read_message(orders)) is not None:
         match _ORDERS.decode(message):
             case Opened(call_id, channels):
                 local.open(call_id, channels)

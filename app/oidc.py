@@ -21,7 +21,7 @@ from joserfc.jwk import KeySet
 
 from app.errors import DutingError
 from app.rights import usual_teams
-from app.settings import Settings
+from app.settings import Settings, is_safe_url
 
 TIMEOUT_S: Final = 10.0
 LEEWAY_S: Final = 60
@@ -246,17 +246,9 @@ async def _answer(asking: Any) -> dict[str, Any]:
 
 
 def _checked_url(url: object) -> str:
-    """Over TLS, or on this machine (tests, a proxy beside us)."""
     if isinstance(url, str) and is_safe_url(url):
         return url
     raise OidcError("expected https addresses from the identity provider")
-
-
-def is_safe_url(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme == "https" or (
-        parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    )
 
 
 def _texts(value: object) -> tuple[str, ...]:

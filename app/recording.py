@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import sys
@@ -40,6 +39,7 @@ import structlog
 from prometheus_client import REGISTRY, Counter
 
 from app import logs
+from app.piped import framed, next_message, widen
 from app.recorder import DROPPED, FAILED, Recorders
 from app.settings import for_a_child
 from streams.events import SAMPLE_RATE, AudioFrame, CallInfo
@@ -58,10 +58,6 @@ NICE = 10
 _AUTOGROUP = Path("/proc/self/autogroup")
 """Where Linux gives each session an equal share of the processor, niceness counts within the session only:
 it has to be told for the session too."""
-_LONGEST = 64 * 2**20
-"""Bytes of one message; more is no message of ours."""
-_PIPE_BYTES = 2**20
-_F_SETPIPE_SZ = 1031
 
 log = structlog.get_logger(__name__)
 RESTARTS = Counter("duting_recording_restarts", "Times that the process which records had died")
@@ -99,25 +95,8 @@ class Lost(msgspec.Struct, tag=1, array_like=True):
 
 Order = Begin | Piece | Over
 Told = Closed | Lost
-_ENCODER = msgspec.msgpack.Encoder()
 _ORDERS = msgspec.msgpack.Decoder(list[Order])
 _TOLD = msgspec.msgpack.Decoder(Told)
-
-
-def framed(message: object) -> bytes:
-    body = _ENCODER.encode(message)
-    return len(body).to_bytes(4, "little") + body
-
-
-async def next_message(reader: asyncio.StreamReader) -> bytes | None:
-    """The next message; ``None`` at the end, also where it comes in the middle of one."""
-    try:
-        size = int.from_bytes(await reader.readexactly(4), "little")
-        if size > _LONGEST:
-            raise ValueError(f"expected a message of at most {_LONGEST} bytes, got {size}")
-        return await reader.readexactly(size)
-    except asyncio.IncompleteReadError:
-        return None
 
 
 # ── the server's side ─────────────────────────────────────────────────────────────────────────────
@@ -229,10 +208,7 @@ class RecordingProcess:
             *self._command, stdin=PIPE, stdout=PIPE, env=for_a_child(), start_new_session=True
         )
         if child.stdin is not None:
-            with contextlib.suppress(
-                OSError, TypeError, ValueError
-            ):  # Linux has it; elsewhere 64 KiB do as well
-                fcntl.fcntl(child.stdin.get_extra_info("pipe"), _F_SETPIPE_SZ, _PIPE_BYTES)
+            widen(child.stdin.get_extra_info("pipe").fileno())
         return child
 
     async def _watch(self) -> None:

@@ -86,8 +86,6 @@ LoggedIn = Annotated[Person, Depends(logged_in)]
 Reader = Annotated[Person, Depends(allowed("call.read"))]
 Hearer = Annotated[Person, Depends(allowed("call.audio"))]
 Listener = Annotated[Person, Depends(allowed("call.listen"))]
-Overseer = Annotated[Person, Depends(allowed("alert.judge"))]
-"""Whoever may judge the work of others: agents may not."""
 RuleReader = Annotated[Person, Depends(allowed("rules.read"))]
 Supervisor = Annotated[Person, Depends(allowed("alert.handle"))]
 """Looks after alerts."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from msgspec import Struct
 from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
@@ -16,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from app.errors import DutingError
 from app.rights import SCOPES
 from app.store.tables import TokenRow
+from app.store.texts import listed, names
 from app.store.times import now, written
 from app.store.users import Person, check_teams
 
@@ -72,8 +72,8 @@ class Tokens:
             name=name,
             token_hash=digest(token),
             begins=token[:SHOWN],
-            scopes=_json(sorted(set(scopes))),
-            teams=_json(check_teams(teams)),
+            scopes=listed(sorted(set(scopes))),
+            teams=listed(check_teams(teams)),
             created_at=written(moment),
             created_by=by,
             expires_at=written(moment + lifetime),
@@ -117,7 +117,7 @@ class Tokens:
         """Of all that are good for this scope now: hash and name."""
         with self._store.reading() as session:
             rows = session.scalars(_good(self._clock())).all()
-        return {row.token_hash: row.name for row in rows if scope in _list(row.scopes)}
+        return {row.token_hash: row.name for row in rows if scope in names(row.scopes)}
 
 
 def digest(token: str) -> str:
@@ -130,8 +130,8 @@ def person_of(row: TokenRow) -> Person:
         username=f"token:{row.name}",
         name=row.name,
         role="token",
-        teams=_list(row.teams),
-        scopes=_list(row.scopes),
+        teams=names(row.teams),
+        scopes=names(row.scopes),
     )
 
 
@@ -143,18 +143,10 @@ def _token(row: TokenRow) -> Token:
     return Token(
         name=row.name,
         begins=row.begins,
-        scopes=_list(row.scopes),
-        teams=_list(row.teams),
+        scopes=names(row.scopes),
+        teams=names(row.teams),
         created_at=row.created_at,
         created_by=row.created_by,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
     )
-
-
-def _json(values: Sequence[str]) -> str:
-    return msgspec.json.encode(list(values)).decode()
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return msgspec.json.decode(text, type=tuple[str, ...])

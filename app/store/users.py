@@ -7,21 +7,19 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import argon2
-import msgspec
 from msgspec import Struct
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.errors import DutingError
-from app.rights import ALL, usual_teams
+from app.rights import ALL, ROLES, usual_teams
 from app.store.tables import SessionRow, UserRow
+from app.store.texts import listed, names
 from app.store.times import now, written
 
 if TYPE_CHECKING:
     from app.store.database import Store
-
-ROLES = ("agent", "supervisor", "inspector", "administrator")
 
 PASSWORD_LENGTH = (10, 256)
 """Fewest and most characters; the upper bound keeps hashing from being a way to keep a server busy."""
@@ -154,13 +152,15 @@ class Users:
             return self._insert(username, NO_PASSWORD, name, role, teams, subject)
         if there.disabled_at is not None:
             raise AccountError(f"the account {there.username!r} is disabled")
-        if (there.name, there.role, _list(there.teams)) == (name, role, _teams(role, teams)):
+        if (there.name, there.role, names(there.teams)) == (name, role, _teams(role, teams)):
             return person_of(there)
         return self._change(there.username, name=name, role=role, teams=_teams(role, teams))
 
     def list(self) -> list[Person]:
+        """Those whose accounts are open, by name."""
+        rows = select(UserRow).where(UserRow.disabled_at.is_(None)).order_by(UserRow.username)
         with self._store.reading() as session:
-            return [person_of(row) for row in session.scalars(select(UserRow).order_by(UserRow.username))]
+            return [person_of(row) for row in session.scalars(rows)]
 
     def accounts(self) -> list[Account]:
         """All of them, by name."""
@@ -187,7 +187,7 @@ class Users:
             password=password,
             name=name,
             role=role,
-            teams=_json(_teams(role, teams)),
+            teams=listed(_teams(role, teams)),
             created_at=written(now()),
             subject=subject,
         )
@@ -216,7 +216,7 @@ class Users:
             was_one = row.role == "administrator" and row.disabled_at is None
             row.name = row.name if name is None else name
             row.role = row.role if role is None else role
-            row.teams = row.teams if teams is None else _json(teams)
+            row.teams = row.teams if teams is None else listed(teams)
             if disabled is not None and disabled != (row.disabled_at is not None):
                 row.disabled_at = written(now()) if disabled else None
             if was_one and (row.role != "administrator" or row.disabled_at is not None):
@@ -242,7 +242,7 @@ class Users:
 
 
 def person_of(row: UserRow) -> Person:
-    return Person(username=row.username, name=row.name, role=row.role, teams=_list(row.teams))
+    return Person(username=row.username, name=row.name, role=row.role, teams=names(row.teams))
 
 
 def check_teams(teams: Sequence[str]) -> tuple[str, ...]:
@@ -294,7 +294,7 @@ def _account(row: UserRow) -> Account:
         username=row.username,
         name=row.name,
         role=row.role,
-        teams=_list(row.teams),
+        teams=names(row.teams),
         created_at=row.created_at,
         disabled_at=row.disabled_at,
         external=row.subject is not None,
@@ -306,14 +306,6 @@ def _teams(role: str, given: Sequence[str] | None) -> tuple[str, ...]:
     if role == "agent" and (len(teams) > 1 or ALL in teams):
         raise AccountError(f"an agent has one team, or none; got {', '.join(teams)}")
     return teams
-
-
-def _json(values: Sequence[str]) -> str:
-    return msgspec.json.encode(list(values)).decode()
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return msgspec.json.decode(text, type=tuple[str, ...])
 
 
 def _check_name(username: str) -> None:

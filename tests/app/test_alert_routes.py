@@ -285,6 +285,13 @@ def test_an_alert_is_not_given_to_nobody_nor_to_who_may_not_have_it(ask: Callabl
         assert answer(ask("li", "assign", to=to)) == (422, "unknown_person")
 
 
+def test_an_alert_is_not_given_to_somebody_whose_account_is_shut(at: House, ask: Callable[..., Any]) -> None:
+    at.store.users.set_disabled("wang", True)
+    assert answer(ask("li", "assign", to="wang")) == (422, "unknown_person")
+    people = at.client.get("/api/alerts/assignees").json()["people"]
+    assert "wang" not in [each["username"] for each in people]
+
+
 def test_the_people_to_whom_an_alert_may_be_given(at: House) -> None:
     at.log_in("li")
     people = at.client.get("/api/alerts/assignees").json()["people"]

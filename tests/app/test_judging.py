@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import pytest
 
 from app import judging
 from app.demo import truth
-from app.judging import Asked, Closed, JudgingProcess, Opened, Told, framed, judge, next_message
+from app.judging import Asked, Closed, JudgingProcess, Opened, Told, judge
 from app.media import open_recording
+from app.piped import framed, read_message
 from streams.events import AudioFrame, CallInfo, Hold, Transcript
 from streams.judge import Answer, LocalJudge, Question
 from streams.silero import WINDOW
@@ -169,6 +171,25 @@ async def test_a_child_that_hangs_is_ended_and_its_questions_are_answered_here(
             os.kill(child, 0)
 
 
+async def test_a_server_with_thousands_of_connections_can_wait_for_an_answer() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 2048), hard), hard))
+    many = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        async with judging_process() as process:
+            assert process._out.fileno() > 1023
+            process.open("c", CHANNELS)
+            got: list[Answer] = []
+            process.judge([question(tone(640))], got.extend)
+            process.wait(lambda: not got)
+            assert len(got[0].probabilities) == 20
+            assert process.is_ready
+    finally:
+        for one in many:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 async def test_a_question_that_kills_every_judge_is_answered_with_silence() -> None:
     async with judging_process() as process:
         process.open("c", CHANNELS)
@@ -223,7 +244,7 @@ def test_orders_are_carried_out_as_they_are_written() -> None:
     judge(io.BytesIO(b"".join(framed(order) for order in orders)), told, LocalJudge(LoudnessVad))
     told.seek(0)
     messages = []
-    while (message := next_message(told)) is not None:
+    while (message := read_message(told)) is not None:
         messages.append(judging._ANSWERS.decode(message))
     [ready, answered] = messages
     assert isinstance(ready, judging.Ready)

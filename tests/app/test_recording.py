@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from app import recording
+from app.piped import framed
 from app.recorder import find
-from app.recording import Begin, Piece, RecordingProcess, framed
+from app.recording import Begin, Piece, RecordingProcess
 from streams.events import CallInfo
 from tests.app.test_recorder import decode, dropped, failed, files, frames, loud_spans, tone
 
