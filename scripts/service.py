@@ -157,7 +157,9 @@ class Service(ABC):
 
     def _refuse_others(self) -> None:
         """A server takes its whole folder, down to its owner: never one in which something else lies."""
-        if not (self.folder / "service.lock").exists() and any(self.folder.iterdir()):
+        # Looked at in this order: of another start the lock is there before anything else.
+        others = [entry for entry in self.folder.iterdir() if entry.name != "service.lock"]
+        if others and not (self.folder / "service.lock").exists():
             raise ServiceError(
                 f"{self.folder} holds other things; --dir must be empty, new, or of an earlier start"
             )

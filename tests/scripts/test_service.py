@@ -221,6 +221,20 @@ def test_two_starts_at_once_make_one_server(service, small, tmp_path: Path) -> N
         small(folder).kill()
 
 
+def test_a_start_that_takes_the_folder_at_this_moment_is_no_other_thing(
+    small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists, lock = Path.exists, tmp_path / "service.lock"
+
+    def and_then_it_is_there(path: Path) -> bool:
+        there = exists(path)
+        lock.touch()
+        return there
+
+    monkeypatch.setattr(Path, "exists", and_then_it_is_there)
+    small(tmp_path)._refuse_others()
+
+
 def test_a_file_that_cannot_be_read_is_named(call) -> None:
     call("start", "--port", "0")
     known = (call.folder / "service.json").read_text()
