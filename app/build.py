@@ -49,6 +49,7 @@ from app.settings import Settings, prepare_processor
 from app.store import Store
 from app.store.times import Patience, read
 from app.telephony import Switchboard
+from app.transcoding import TranscodingProcess
 from detectors.privacy import redact
 from detectors.rules import DEFAULT_PACK, Pack, PackError, load_packs
 from streams import silero
@@ -72,6 +73,8 @@ class Service:
     runner: LocalRunner | GatewayRunner
     judging: JudgingProcess
     audio: RecordingProcess | None
+    transcoding: TranscodingProcess | None
+    """Of the recordings, once the calls are over."""
     rules: RuleBook
     live: Live
     lines: Lines
@@ -118,6 +121,8 @@ class Service:
             await close_interrupted(self.store, self.outlet)
         if self.audio is not None:
             await self.audio.open()
+        if self.transcoding is not None:
+            await self.transcoding.open()
         self.judging.start()
         await self.runner.start()
         await self.lines.assembly.start()
@@ -153,6 +158,8 @@ class Service:
             await self.judging.aclose()
             if self.audio is not None:
                 await self.audio.aclose()
+            if self.transcoding is not None:
+                await self.transcoding.aclose()
             await self.outlet.stop()
             await self.live.aclose()
             self.store.close()
@@ -189,6 +196,11 @@ def build(
     judging = JudgingProcess(settings.log_level, settings.log_json)
     audio = (
         RecordingProcess(settings.recordings, settings.log_level, settings.log_json)
+        if settings.keep_audio
+        else None
+    )
+    transcoding = (
+        TranscodingProcess(settings.recordings, settings.opus_after_s, settings.log_level, settings.log_json)
         if settings.keep_audio
         else None
     )
@@ -262,6 +274,7 @@ def build(
         runner,
         judging,
         audio,
+        transcoding,
         book,
         live,
         lines,

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     )
     max_calls: int = Field(default=500, ge=1)
     keep_audio: bool = True
+    opus_after_s: float = Field(
+        default=900, ge=0, le=604_800, description="seconds until an ended call's recording becomes Opus"
+    )
     escalate_critical_s: float = Field(
         default=30, ge=0, le=86_400, description="seconds until a critical alert that nobody took escalates"
     )

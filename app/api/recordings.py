@@ -23,7 +23,7 @@ def has_recording(request: Request) -> Callable[[str], bool]:
 
 @router.get("/api/calls/{call_id}/audio")
 async def audio(call_id: str, request: Request, person: Hearer) -> Response:
-    """Ogg/Opus, agent left, customer right. Byte ranges are served; of a running call, what there is."""
+    """Ogg with FLAC, then Opus; agent left, customer right. Byte ranges; of running calls, what there is."""
     await check_sight(request, person, call_id)
     path = await run_in_threadpool(find, request.app.state.settings.recordings, call_id)
     if path is None:

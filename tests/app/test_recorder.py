@@ -68,7 +68,7 @@ def loud_spans(samples: np.ndarray, threshold: float = 0.1) -> tuple[int, int]:
 
 def files(folder: Path) -> list[Path]:
     """The recordings of one call id, oldest first."""
-    return sorted(folder.iterdir(), key=lambda path: len(path.name))
+    return sorted(folder.glob("*.ogg"), key=lambda path: len(path.name))
 
 
 def dropped(reason: str) -> float:
@@ -116,15 +116,12 @@ async def test_what_came_from_a_telephone_is_coded_at_its_rate_and_lasts_as_long
     await recorders.close("phone", 3000)
     await recorders.aclose()
     [path] = files(tmp_path)
-    # RFC 7845, 5.1: the identification header says at which rate the sound came.
-    header = path.read_bytes()
-    at = header.index(b"OpusHead")
-    assert int.from_bytes(header[at + 12 : at + 16], "little") == 8_000
+    with av.open(str(path)) as container:
+        assert container.streams.audio[0].rate == 8_000
     left, right = decode(path)
     assert abs(len(left) / 16 - 3000) <= 20
     assert loud_spans(left) == (pytest.approx(1000, abs=30), pytest.approx(1500, abs=30))
-    # But for the first packet of a tone out of nothing, which libopus lets through at every rate.
-    assert np.abs(right[20_000:]).max() < 0.001
+    assert not right.any()
 
 
 async def test_a_channel_that_never_comes_is_silence(tmp_path: Path) -> None:
@@ -346,7 +343,7 @@ def test_a_full_disk_costs_the_rest_of_the_recording_not_the_call(tmp_path: Path
 
         async def main():
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
             recorders = Recorders(Path(sys.argv[1]))
             recorders.start(CallInfo(call_id="full"))
             for second in range(20):
