@@ -108,6 +108,9 @@ class Connection:
         self._unheard = 0
         """Messages since the audio was taken or looked at; a long one counts for several."""
         self.arrived_s = self._clock()
+        self.pull: Callable[[], None] | None = None
+        """Has what has come handed in, where the edge can."""
+        self._is_taking = False
 
     @property
     def has_begun(self) -> bool:
@@ -118,11 +121,19 @@ class Connection:
 
     def text(self, data: str | bytes) -> None:
         """A text message, or its UTF-8. Never raises: what is wrong ends ``run``."""
-        self._receive(self._parser.text, data)
+        self._receive(self._parser.text, (data,))
 
     def binary(self, data: bytes) -> None:
         """A binary message, or the next bytes of a stream."""
-        self._receive(self._parser.binary, data)
+        self._receive(self._parser.binary, (data,))
+
+    def texts(self, messages: Sequence[bytes]) -> None:
+        """Text messages that came together, as ``text``."""
+        self._receive(self._parser.text, messages)
+
+    def binaries(self, messages: Sequence[bytes]) -> None:
+        """Binary messages that came together, as ``binary``."""
+        self._receive(self._parser.binary, messages)
 
     def gone(self, code: int | None = None) -> None:
         """The peer has closed the connection, ``code``: with this word of a WebSocket; or it is just away."""
@@ -130,27 +141,28 @@ class Connection:
             self._over.set_result(self._parser.gone(code))
 
     def fail(self, error: Exception) -> None:
-        """What came cannot be read at all."""
+        """What came cannot be read at all; what was wrong first counts."""
         if not self._over.done():
             self._over.set_exception(error)
 
-    def _receive(self, parse: Callable[..., Sequence[Said]], data: str | bytes) -> None:
+    def _receive(self, parse: Callable[..., Sequence[Said]], messages: Sequence[str | bytes]) -> None:
         if self._over.done():
             return
-        self._messages += 1
-        self._unheard += 1 + len(data) // LONG_MESSAGE
+        self._messages += len(messages)
         self.arrived_s = self._clock()
+        before = len(self._said)
         try:
-            said = parse(data)
+            for data in messages:
+                self._unheard += 1 + len(data) // LONG_MESSAGE
+                if said := parse(data):
+                    self._said.extend(said)
         except Exception as error:
             self.fail(error)
-            return
-        if said:
-            self._said.extend(said)
+        if len(self._said) > before:
             if len(self._said) > self.MOST_SAID:
                 self.fail(IngestError(f"expected at most {self.MOST_SAID} messages at once", 1008))
             self._more.set()
-        elif self._unheard > LOOKED_AT and self.call_id:
+        elif self._unheard > LOOKED_AT and self.call_id and not self._is_taking:
             # Counted first: few messages hold more than 20 ms, and those that do count more. All calls are
             # heard, not this one alone: a runner that is late is late for all, and one by one takes longer.
             self._unheard = 0
@@ -160,6 +172,13 @@ class Connection:
     # ── as a call's leg ───────────────────────────────────────────────────────────────────────────
 
     def take(self) -> Sequence[AudioFrame | Gap]:
+        if self.pull is not None:
+            # What comes of it is taken at once: nobody need be called for it.
+            self._is_taking = True
+            try:
+                self.pull()
+            finally:
+                self._is_taking = False
         self._unheard = 0
         return self._parser.take()
 

@@ -128,11 +128,13 @@ class _Session:
         self._connection.fail(IngestError("too many connections, and this one has not begun a call", 1013))
 
     async def run(self) -> None:
-        feed(self._socket.scope, self._connection.text, self._connection.binary)
+        connection = self._connection
+        connection.pull = feed(self._socket.scope, connection.texts, connection.binaries)
         receiving = asyncio.create_task(self._receive())
         try:
-            await self._connection.run()
+            await connection.run()
         finally:
+            connection.pull = None
             receiving.cancel()
             await asyncio.gather(receiving, return_exceptions=True)
 

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import struct
+from contextlib import contextmanager
 from functools import cache
+from socket import socketpair
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +15,7 @@ from uvicorn import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
-from app.ingest.sockets import IngestSockets, feed
+from app.ingest.sockets import PULLED_S, IngestSockets, feed
 
 HANDSHAKE = (
     b"GET /ingest/twilio HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -37,14 +39,15 @@ def frame(payload: bytes, opcode: int = 1, fin: bool = True, masked: bool = True
 class Transport:
     """Keeps what was written."""
 
-    def __init__(self):
-        self.written, self.closed = b"", False
+    def __init__(self, socket=None, encrypted=None):
+        self.written, self.closed, self.is_reading = b"", False, True
+        self._known = {"socket": socket, "ssl_object": encrypted}
 
     def write(self, data):
         self.written += data
 
     def get_extra_info(self, name, default=None):
-        return default
+        return self._known.get(name) or default
 
     def is_closing(self):
         return self.closed
@@ -52,9 +55,11 @@ class Transport:
     def close(self):
         self.closed = True
 
-    def pause_reading(self): ...
+    def pause_reading(self):
+        self.is_reading = False
 
-    def resume_reading(self): ...
+    def resume_reading(self):
+        self.is_reading = True
 
 
 class Task:
@@ -74,16 +79,35 @@ def configured(compressed):
     return config
 
 
-async def accepted(compressed=False):
+class Loop:
+    """No application: its task is never made, the test awaits in its place. Time goes on by hand."""
+
+    def __init__(self):
+        self.now, self.timers = 0.0, []
+
+    def create_task(self, run):
+        run.close()
+        return Task()
+
+    def call_later(self, delay, callback, *values):
+        self.timers.append((self.now + delay, callback, values))
+        return SimpleNamespace(cancel=lambda: None)
+
+    def time(self):
+        return self.now
+
+    def go_to(self, now):
+        self.now = now
+        due = [timer for timer in self.timers if timer[0] <= now]
+        self.timers = [timer for timer in self.timers if timer[0] > now]
+        for _, callback, values in due:
+            callback(*values)
+
+
+async def accepted(compressed=False, transport=None):
     """A socket whose handshake was answered, and what its application was handed."""
-    # No application: its task is never made, the test awaits in its place.
-    loop = SimpleNamespace(
-        create_task=lambda run: (run.close(), Task())[1],
-        call_later=lambda *_: SimpleNamespace(cancel=lambda: None),
-        time=lambda: 0.0,
-    )
-    socket = IngestSockets(configured(compressed), ServerState(), {}, loop)
-    socket.connection_made(Transport())
+    socket = IngestSockets(configured(compressed), ServerState(), {}, Loop())
+    socket.connection_made(transport or Transport())
     socket.data_received(HANDSHAKE)
     assert (await socket.receive())["type"] == "websocket.connect"
     await socket.send({"type": "websocket.accept"})
@@ -96,7 +120,7 @@ def queued(socket):
 
 async def test_messages_go_straight_to_who_asked_for_them():
     socket, heard = await accepted(), []
-    assert feed(socket.scope, heard.append, heard.append)
+    assert feed(socket.scope, heard.extend, heard.extend)
     socket.data_received(frame("一".encode()) + frame(b"x" * 400, opcode=2))
     assert heard == ["一".encode(), b"x" * 400]
     assert queued(socket) == []
@@ -110,7 +134,7 @@ async def test_a_server_that_knows_nothing_of_it_says_so():
 async def test_a_message_from_before_the_answer_keeps_everything_on_the_ordinary_way():
     socket, heard = await accepted(), []
     socket.data_received(frame(b"early"))
-    assert not feed(socket.scope, heard.append, heard.append)
+    assert not feed(socket.scope, heard.extend, heard.extend)
     socket.data_received(frame(b"late"))
     assert heard == []
     assert [m["text"] for m in queued(socket)] == ["early", "late"]
@@ -126,7 +150,7 @@ async def test_a_message_from_before_the_answer_keeps_everything_on_the_ordinary
 )
 async def test_however_the_bytes_are_cut_every_message_comes_once_and_in_order(messages, cuts):
     socket, heard = await accepted(), []
-    feed(socket.scope, heard.append, heard.append)
+    feed(socket.scope, heard.extend, heard.extend)
     wire = b"".join(frame(payload, opcode) for opcode, payload in messages)
     while wire:
         cut = cuts.pop() if cuts else len(wire)
@@ -139,7 +163,7 @@ async def test_however_the_bytes_are_cut_every_message_comes_once_and_in_order(m
 
 async def test_from_the_first_fragment_on_everything_goes_the_ordinary_way():
     socket, heard = await accepted(), []
-    feed(socket.scope, heard.append, heard.append)
+    feed(socket.scope, heard.extend, heard.extend)
     socket.data_received(frame(b"a") + frame(b"b", fin=False) + frame(b"c", opcode=0) + frame(b"d"))
     assert heard == [b"a"]
     assert [m["text"] for m in queued(socket)] == ["bc", "d"]
@@ -158,7 +182,7 @@ async def test_from_the_first_fragment_on_everything_goes_the_ordinary_way():
 )
 async def test_what_the_standard_forbids_ends_the_connection_with_its_code(wire, code):
     socket, heard = await accepted(), []
-    feed(socket.scope, heard.append, heard.append)
+    feed(socket.scope, heard.extend, heard.extend)
     socket.data_received(frame(b"good") + wire)
     assert heard == [b"good"]
     assert struct.pack(">H", code) in socket.transport.written
@@ -168,7 +192,7 @@ async def test_what_the_standard_forbids_ends_the_connection_with_its_code(wire,
 
 async def test_the_end_of_the_peer_is_told():
     socket, heard = await accepted(), []
-    feed(socket.scope, heard.append, heard.append)
+    feed(socket.scope, heard.extend, heard.extend)
     socket.data_received(frame(b"last") + frame(struct.pack(">H", 1000), opcode=8))
     assert heard == [b"last"]
     [told] = queued(socket)
@@ -195,3 +219,99 @@ async def test_frames_to_a_peer_that_is_gone_are_an_error():
     socket.transport.close()
     with pytest.raises(ClientDisconnected):
         await socket.scope["extensions"]["duting.frames"](frame(b"one", masked=False))
+
+
+# ── asked for ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def plugged(encrypted=None):
+    """Both ends of a real socket: the transport of ours, and the peer's."""
+    ours, peer = socketpair()
+    ours.setblocking(False)
+    with ours, peer:
+        yield Transport(ours, encrypted), peer
+
+
+async def test_who_asks_gets_what_has_come_and_is_not_called_meanwhile():
+    with plugged() as (transport, peer):
+        socket, heard = await accepted(transport=transport), []
+        pull = feed(socket.scope, heard.append, heard.append)
+        pull()  # nothing has come
+        assert not transport.is_reading
+        peer.send(frame(b"a") + frame(b"b") + frame(b"c", opcode=2) + frame(b"d")[:3])
+        pull()
+        assert heard == [[b"a", b"b"], [b"c"]]
+
+
+async def test_pings_are_answered_and_the_close_is_told_when_it_is_asked():
+    with plugged() as (transport, peer):
+        socket, heard = await accepted(transport=transport), []
+        pull = feed(socket.scope, heard.extend, heard.extend)
+        peer.send(frame(b"a") + frame(b"ping", opcode=9) + frame(b"b") + frame(b"\x03\xe8", opcode=8))
+        pull()
+        assert heard == [b"a", b"b"]
+        assert b"\x8a\x04ping" in transport.written
+        assert [m["type"] for m in queued(socket)] == ["websocket.disconnect"]
+
+
+async def test_the_end_of_a_socket_is_left_to_the_event_loop():
+    with plugged() as (transport, peer):
+        socket, heard = await accepted(transport=transport), []
+        pull = feed(socket.scope, heard.extend, heard.extend)
+        peer.send(frame(b"last"))
+        peer.close()
+        pull()
+        assert heard == [b"last"]
+        pull()
+        assert transport.is_reading
+        pull()
+        assert transport.is_reading
+
+
+async def test_who_does_not_come_for_a_while_is_told_as_things_arrive():
+    with plugged() as (transport, _):
+        socket = await accepted(transport=transport)
+        pull, loop = feed(socket.scope, print, print), socket.loop
+        pull()
+        loop.go_to(1.5)
+        pull()
+        loop.go_to(PULLED_S)  # of the first time
+        assert not transport.is_reading
+        loop.go_to(1.5 + PULLED_S)
+        assert transport.is_reading
+        pull()
+        assert not transport.is_reading
+
+
+async def test_after_a_fragment_the_event_loop_reads_again():
+    with plugged() as (transport, peer):
+        socket, heard = await accepted(transport=transport), []
+        pull = feed(socket.scope, heard.extend, heard.extend)
+        peer.send(frame(b"a") + frame(b"b", fin=False))
+        pull()
+        assert transport.is_reading
+        socket.data_received(frame(b"c", opcode=0))
+        pull()  # it waits in the socket's queue now, and until it is taken nothing is read
+        assert heard == [b"a"]
+        assert [m["text"] for m in queued(socket)] == ["bc"]
+
+
+async def test_a_closed_transport_is_not_read_its_number_may_be_another_ones():
+    with plugged() as (transport, peer):
+        socket, heard = await accepted(transport=transport), []
+        pull = feed(socket.scope, heard.extend, heard.extend)
+        peer.send(frame(b"a"))
+        transport.closed = True
+        pull()
+        assert heard == []
+
+
+async def test_what_is_encrypted_comes_as_it_arrives():
+    with plugged(encrypted=object()) as (transport, peer):
+        socket, heard = await accepted(transport=transport), []
+        pull = feed(socket.scope, heard.extend, heard.extend)
+        peer.send(frame(b"a"))
+        pull()
+        assert transport.is_reading
+        assert heard == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from itertools import count
 from random import Random
 from types import SimpleNamespace
@@ -422,9 +422,9 @@ class Frames(Attacked):
         self.heard = 0
         assert feed(self.socket.scope, self._hear, self._hear)
 
-    def _hear(self, data: bytes) -> None:
-        assert len(data) <= self.socket.config.ws_max_size
-        self.heard += 1
+    def _hear(self, messages: Sequence[bytes]) -> None:
+        assert all(len(data) <= self.socket.config.ws_max_size for data in messages)
+        self.heard += len(messages)
 
     @property
     def state(self) -> object:
