@@ -171,6 +171,18 @@ def test_the_proxy_knows_every_gateway() -> None:
     assert "health_uri /readyz" in text
 
 
+def test_audiosockets_are_booked_at_the_gateway_that_takes_them() -> None:
+    added = yaml.safe_load((ROOT / "deploy" / "compose.audiosocket.yaml").read_text("utf-8"))["services"]
+    (name,) = added
+    assert name in SERVICES
+    port = added[name]["environment"]["DUTING_AUDIOSOCKET_PORT"]
+    # From this machine alone, unless somebody says so.
+    assert added[name]["ports"] == [f"${{DUTING_AUDIOSOCKET_LISTEN:-127.0.0.1:9092}}:{port}"]
+    assert added[name]["networks"] == [*SERVICES[name]["networks"], "outside"]
+    text = (ROOT / "deploy" / "Caddyfile").read_text("utf-8")
+    assert f"reverse_proxy /ingest/audiosocket/* {name}:8420" in text
+
+
 def test_grafana_finds_prometheus_and_the_dashboard() -> None:
     provisioning = ROOT / "deploy" / "grafana" / "provisioning"
     source = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text("utf-8"))

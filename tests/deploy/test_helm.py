@@ -101,6 +101,11 @@ EVERYTHING = {
     "imagePullSecrets": [{"name": "pull"}],
     "gateway": {
         "recordingsClaim": "recordings",
+        "audiosocket": {
+            "enabled": True,
+            "from": [{"ipBlock": {"cidr": "10.1.0.0/16"}}],
+            "service": {"annotations": {"a": "b"}, "loadBalancerSourceRanges": ["10.1.0.0/16"]},
+        },
         "autoscaling": {"enabled": True},
         "ingress": {"enabled": True, "className": "nginx", "tlsSecret": "tls", "annotations": {"a": "b"}},
         "nodeSelector": {"disk": "ssd"},
