@@ -29,6 +29,10 @@ settings.register_profile(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+# For a lunch break: a thousand.
+settings.register_profile(
+    "long", deadline=None, max_examples=1000, database=None, suppress_health_check=list(HealthCheck)
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "duting"))
 
 ROOT = Path(__file__).parent.parent
