@@ -25,7 +25,6 @@ from app.telephony import TelephonyEvent
 from streams.events import Published
 
 
-
 class User(Struct, frozen=True, kw_only=True):
     username: str
     name: str
@@ -190,7 +189,7 @@ def _asking_who(app: FastAPI) -> Iterator[tuple[str, str]]:
     for found in iter_route_contexts(app.routes):
         route = found.route
         if isinstance(route, APIRoute) and _asks(route.dependant):
-            for method in route.methods:
+            for method in route.methods or ():
                 yield method.lower(), route.path
 
 

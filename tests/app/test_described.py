@@ -34,7 +34,17 @@ from app.store import Store
 from app.telephony import Switchboard
 from tests.app.ingest.runner import Runner
 from tests.app.ingest.test_assembly import Phone, opened
-from tests.app.store_support import EVENTS_KEPT, PACK, PASSWORD, alert, marker, open_store, said, sqlite, started
+from tests.app.store_support import (
+    EVENTS_KEPT,
+    PACK,
+    PASSWORD,
+    alert,
+    marker,
+    open_store,
+    said,
+    sqlite,
+    started,
+)
 
 FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 PROFILE = settings.get_current_profile_name()
