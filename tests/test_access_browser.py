@@ -26,6 +26,14 @@ KNOWN = {":id": "seen", ":rest(.*)*": "nowhere"}
 GRAVE = ("serious", "critical")
 RUN = """
 async (rules) => {
+  // Colours on their way from light to dark are neither: wait until nothing moves that comes to an end.
+  for (let still = 0, frame = 0; still < 3 && frame < 200; frame += 1) {
+    await new Promise(requestAnimationFrame);
+    const moving = document.getAnimations().some(
+      (each) => each.playState === 'running' && Number.isFinite(each.effect.getComputedTiming().endTime),
+    );
+    still = moving ? 0 : still + 1;
+  }
   const only = rules === null ? {} : { runOnly: { type: 'rule', values: rules } };
   const { violations } = await axe.run(document, { resultTypes: ['violations'], ...only });
   return violations.map(({ id, impact, help, nodes }) => ({
@@ -191,3 +199,104 @@ def test_what_opens_on_a_page_shuts_nobody_out_either(look: Any, address: str, a
     page = look(address, "" if address == "/login" else "root", "zh")
     act(page)
     assert grave(page) == []
+
+
+# ── by keys alone ─────────────────────────────────────────────────────────────────────────────────
+
+FOCUS = """
+() => {
+  const here = document.activeElement;
+  const field = here.closest('.el-input__wrapper');
+  const { width, height, top, bottom } = (field ?? here).getBoundingClientRect();
+  // What has the focus is framed, or what it stands for: its card, its field.
+  let seen = field !== null && getComputedStyle(field).boxShadow !== 'none';
+  for (let box = here, level = 0; box && level < 4; box = box.parentElement, level += 1) {
+    const { outlineStyle, outlineWidth } = getComputedStyle(box);
+    seen ||= outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2;
+  }
+  return {
+    what: here.dataset.testid ?? here.getAttribute('aria-label') ?? here.textContent.trim().slice(0, 30),
+    seen,
+    there: width > 0 && height > 0 && bottom > 0 && top < innerHeight,
+  };
+}
+"""
+
+
+class Keys:
+    """Somebody without a mouse, who looks where the focus is after every step."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+
+    def focus(self) -> str:
+        """What has the focus; it has to be seen."""
+        found = self.page.evaluate(FOCUS)
+        assert found["seen"], f"nothing shows that the focus is on {found['what']!r}"
+        assert found["there"], f"{found['what']!r} has the focus and is out of sight"
+        return str(found["what"])
+
+    def tab_to(self, wanted: str, most: int = 60, key: str = "Tab") -> None:
+        passed = []
+        for _ in range(most):
+            self.press(key)
+            passed.append(self.focus())
+            if passed[-1] == wanted:
+                return
+        pytest.fail(f"no way to {wanted!r} by {key}; passed {passed}")
+
+    def go_to_alert(self, alert_id: str, most: int = 20) -> None:
+        for _ in range(most):
+            self.press("j")
+            self.focus()
+            if self.page.evaluate("document.activeElement.closest('article')?.dataset.alertId") == alert_id:
+                return
+        pytest.fail(f"no way to the alert {alert_id} by j")
+
+
+def test_a_supervisor_needs_no_mouse_from_login_to_logout(browser: Any, floor: Floor) -> None:
+    context = browser.new_context(viewport=SCREEN, locale="zh-CN")
+    page = context.new_page()
+    keys = Keys(page)
+    page.goto(floor.address)
+    page.wait_for_function("document.activeElement.dataset.testid === 'login-username'")
+    keys.focus()
+    page.keyboard.type("li")
+    keys.tab_to("login-password", most=2)
+    page.keyboard.type(PASSWORD)
+    keys.press("Enter")
+    page.locator("[data-testid=connection-state][data-state=online]").wait_for()
+
+    floor.call("by-keys", alert(50, "by-keys"))
+    mine = page.locator("[data-testid=alert-item][data-alert-id=a50]").first
+    mine.wait_for()
+    # On a page that was just loaded, the first thing that Tab comes to leads past the bar.
+    page.reload()
+    mine.wait_for()
+    keys.tab_to("跳到主要内容", most=1)
+    keys.press("Enter")
+    page.wait_for_function("document.activeElement.id === 'main'")
+    # Along the alerts, to the one; Enter opens its call, and the way back leads to the floor.
+    keys.go_to_alert("a50")
+    keys.press("Enter")
+    page.wait_for_url("**/calls/by-keys?t=50000")
+    page.locator("h1").first.wait_for()
+    keys.press("Alt+ArrowLeft")
+    page.wait_for_url("**/floor**")
+    mine.wait_for()
+    keys.go_to_alert("a50")
+    # By its button, then by the letter.
+    keys.tab_to("alert-acknowledge", most=5)
+    keys.press("Enter")
+    page.locator("[data-alert-id=a50][data-state=acknowledged]").first.wait_for()
+    keys.press("r")
+    page.locator("[data-alert-id=a50][data-state=resolved]").first.wait_for()
+    keys.tab_to("logout", most=120, key="Shift+Tab")
+    keys.press("Enter")
+    page.wait_for_url("**/login**")
+    page.get_by_test_id("login-username").wait_for()
+    assert context.cookies() == []
+    context.close()

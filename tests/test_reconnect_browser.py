@@ -86,6 +86,7 @@ def test_after_a_cut_everything_that_happened_is_there_and_each_thing_once(
         page.locator("[data-alert-id=a1][data-state=acknowledged]").first.wait_for()
         floor.call("last", alert(7, "last"))
         page.locator("[data-alert-id=a7]").first.wait_for()
+        page.locator("[data-testid=call-card][data-call-id=last]").wait_for()
 
         assert shown(page) == {f"a{number}": 1 for number in range(1, 8)}
         cards = page.get_by_test_id("call-card").evaluate_all("all => all.map(each => each.dataset.callId)")
