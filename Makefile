@@ -118,12 +118,16 @@ lint: $(VENV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# In two processes: what speaks in real time, and beside it what computes (tests/conftest.py). TESTERS=0: in one.
+TESTERS ?= 2
+ABREAST = $(if $(filter-out 0,$(TESTERS)),-n $(TESTERS) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0)
+
 # pytest runs last: what it says at the end is what the reader sees.
 test: $(VENV_STAMP) $(MODEL_FILE) $(STATIC)/index.html vitest lint
 	@command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 \
 	  || command -v google-chrome >/dev/null 2>&1 \
 	  || echo "make: no Chromium on PATH: tests in the browser will be skipped (Debian: apt-get install chromium fonts-noto-cjk)"
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest $(ABREAST) $(PYTEST)
 
 cover: $(VENV_STAMP) $(MODEL_FILE) $(STATIC)/index.html
 	$(BIN)/python -m pytest --cov=app --cov=streams --cov=detectors --cov=dashboard --cov-branch \

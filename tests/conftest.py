@@ -29,7 +29,38 @@ settings.register_profile(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+# For a lunch break: a thousand.
+settings.register_profile(
+    "long", deadline=None, max_examples=1000, database=None, suppress_health_check=list(HealthCheck)
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "duting"))
+
+LIVE = (
+    "tests/test_cluster.py",
+    "tests/test_hostile.py",
+    "tests/test_end_to_end.py",
+    "tests/test_watchdog.py",
+    "tests/benchmarks/test_wires.py",
+)
+"""Files whose tests speak in real time with servers of their own, and those in the browser. Where tests run in
+two processes these come one after another in one of them, and begin at once: they wait more than they compute,
+and two of them together would be a load that none of them is about."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together in one process what shares a server or a model; see ``--dist loadgroup``."""
+
+    def file(item: pytest.Item) -> str:
+        return item.nodeid.partition("::")[0]
+
+    def live(item: pytest.Item) -> bool:
+        return file(item) in LIVE or file(item).endswith("_browser.py")
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("live" if live(item) else file(item)))
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: not live(item))
+
 
 ROOT = Path(__file__).parent.parent
 CALLS = ROOT / "tests" / "calls"

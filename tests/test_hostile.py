@@ -110,10 +110,13 @@ def test_ten_thousand_connections_that_say_nothing_cost_a_call_nothing(server, s
     assert most - quiet < GROWTH_MIB
 
 
-def test_sockets_that_begin_no_call_give_way_to_those_that_do(server, short):
+def test_whoever_keeps_sockets_reads_nothing_or_sends_noise_is_not_noticed_by_a_call(server, short):
+    """All of them at the same time, beside one call."""
     address = server.address.replace("http", "ws", 1) + "/ingest/twilio"
+    cookie = run.log_in(server.address, PERSON)
+    secret = "6222021234567894"
 
-    async def harm(over):
+    async def begin_no_call(over):
         idle = []
         # More than the server holds of them: 2 for each of 500 calls, and 200.
         for _ in range(1_300):
@@ -123,13 +126,7 @@ def test_sockets_that_begin_no_call_give_way_to_those_that_do(server, short):
         await over.wait()
         await asyncio.gather(*(one.close() for one in idle), return_exceptions=True)
 
-    heard_beside(server, short, harm)
-
-
-def test_a_browser_that_stops_reading_holds_up_nobody(server, short):
-    cookie = run.log_in(server.address, PERSON)
-
-    async def harm(over):
+    async def stop_reading(over):
         reader, writer = await asyncio.open_connection(*server.address.removeprefix("http://").split(":"))
         writer.write(
             b"GET /api/events HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -141,20 +138,16 @@ def test_a_browser_that_stops_reading_holds_up_nobody(server, short):
         await over.wait()
         writer.close()
 
-    heard_beside(server, short, harm)
-
-
-def test_frames_that_are_too_long_and_noise_are_refused_and_told_by_id_alone(server, short):
-    address = server.address.replace("http", "ws", 1) + "/ingest/twilio"
-    secret = "6222021234567894"
-
-    async def harm(over):
+    async def send_noise(over):
         while not over.is_set():
             for message in ("x" * 70_000, b"\x00" * 60_000, json.dumps({"event": "start", "start": secret})):
-                with contextlib.suppress(websockets.ConnectionClosed, OSError):
+                with contextlib.suppress(websockets.WebSocketException, OSError, EOFError):
                     async with websockets.connect(address) as peer:
                         await peer.send(message)
                         await asyncio.wait_for(peer.wait_closed(), 5)
+
+    async def harm(over):
+        await asyncio.gather(begin_no_call(over), stop_reading(over), send_noise(over))
 
     heard_beside(server, short, harm)
     assert secret not in Path(server.folder / "server.log").read_text()

@@ -6,23 +6,27 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from msgspec import Struct
 from pydantic import BaseModel, Field
+from pydantic.config import JsonDict
 from starlette.concurrency import run_in_threadpool
 
 from app.api import views
 from app.api.people import PeopleKeeper, address_of
 from app.api.problems import Problem
+from app.rights import ROLES
 from app.store import Person, Store
 from app.store.users import Account, AccountError, LastAdministrator, UnknownAccount
 
 router = APIRouter(tags=["people"])
 
 Team = Field(default=None, max_length=50)
+KNOWN_ROLES: JsonDict = {"enum": list(ROLES)}
+"""For the description alone: what is refused is refused with a word about it."""
 
 
 class NewAccount(BaseModel, extra="forbid"):
     username: str = Field(min_length=1, max_length=64)
     name: str = Field(min_length=1, max_length=128)
-    role: str = Field(max_length=64)
+    role: str = Field(max_length=64, json_schema_extra=KNOWN_ROLES)
     password: str = Field(min_length=1, max_length=256)
     teams: list[str] | None = Team
     """The role's usual ones if left out."""

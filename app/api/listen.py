@@ -191,9 +191,18 @@ async def begin(
 
 
 @router.options("/api/calls/{call_id}/listen")
-@router.options("/api/listening/{session_id}")
-async def options() -> Response:
+async def options(call_id: str) -> Response:
     """What may be sent here."""
+    return _understood()
+
+
+@router.options("/api/listening/{session_id}")
+async def session_options(session_id: str) -> Response:
+    """What may be sent here."""
+    return _understood()
+
+
+def _understood() -> Response:
     return Response(status_code=204, headers={"Accept-Post": SDP, "Accept-Patch": FRAGMENT})
 
 

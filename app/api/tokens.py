@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -22,7 +23,9 @@ router = APIRouter(tags=["tokens"])
 
 class NewToken(BaseModel, extra="forbid"):
     name: str = Field(min_length=1, max_length=64)
-    scopes: list[str] = Field(min_length=1, max_length=len(SCOPES))
+    scopes: list[Annotated[str, Field(json_schema_extra={"enum": list(SCOPES)})]] = Field(
+        min_length=1, max_length=len(SCOPES)
+    )
     teams: list[str] = Field(default=[ALL], max_length=50)
     """Whose calls it may read; all unless said."""
     days: int = Field(ge=1, le=MOST_DAYS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import uvicorn
+from fastapi import FastAPI
 
 from app.build import build
 from app.ingest.sockets import IngestSockets
@@ -30,6 +31,7 @@ class Served:
     """Every event, as browsers see it."""
     more: asyncio.Event
     """One more has been told."""
+    web: FastAPI
 
     @property
     def sockets(self):
@@ -75,10 +77,11 @@ async def served(folder, **settings):
         transcriber=ScriptedTranscriber(lambda request: f"{request.seconds:.1f}"),
         on_published=tell,
     )
+    web = service.web
     listener = listening_socket("127.0.0.1", 0, "a test")
     server = Server(
         uvicorn.Config(
-            service.web,
+            web,
             log_config=None,
             access_log=False,
             ws=IngestSockets,
@@ -90,7 +93,7 @@ async def served(folder, **settings):
     try:
         async with asyncio.timeout(20):
             await server.listens.wait()
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", service, told, more)
+        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", service, told, more, web)
     finally:
         server.should_exit = True
         await serving

@@ -1,0 +1,161 @@
+"""What is written to do harm, or is only far too much, in real Chromium: it is text, and the page answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from streams.events import CallEnded, Evidence
+from tests.app.store_support import alert, marker, progress, said, started
+from tests.floors import SCREEN, Floor, chromium, floor_for
+
+pytestmark = pytest.mark.browser
+
+MARKUP = '<b>粗</b><img src=x onerror="window.harmed=1"><script>window.harmed=1</script>{{7*7}}\'"'
+PEOPLE = {"root": "administrator"}
+ALERTS = 1000
+READY_S = 8.0
+"""Until a page with all that can be used, on two cores that do other things, too."""
+MOST_ELEMENTS = 20_000
+
+
+@pytest.fixture(scope="module")
+def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
+    with floor_for(tmp_path_factory.mktemp("hostile"), PEOPLE) as running:
+        names = {"zh": MARKUP, "en": MARKUP}
+        told = {
+            "agent": MARKUP[:64],
+            "queue": MARKUP[:64],
+            "customer": MARKUP[:64],
+            "customer_level": MARKUP[:64],
+            "attributes": {"branch": MARKUP[:64]},
+        }
+        running.append(
+            started("markup", **told),
+            said(500, MARKUP, "markup"),
+            said(2000, "字" * 10_000, "markup", role="customer"),
+            progress(call_id="markup", script=MARKUP),
+            alert(
+                1,
+                "markup",
+                name=names,
+                advice=names,
+                evidence=Evidence(text=MARKUP, matched=(MARKUP[:20],), spans=((0, 20),)),
+            ),
+            marker(1, "markup"),
+        )
+        running.append(started("flood", agent="8001"), said(500, "您好", "flood"))
+        severities = ("info", "warning", "critical")
+        for first in range(1000, 1000 + ALERTS, 100):
+            running.append(
+                *(
+                    each
+                    for number in range(first, first + 100)
+                    for each in (
+                        said(number * 1000, f"第{number}句：保本", "flood"),
+                        alert(number, "flood", rule_id=f"rule.{number % 9}", severity=severities[number % 3]),
+                        marker(number, "flood"),
+                    )
+                )
+            )
+        running.web.state.store.users.ensure("nasty", "correct horse 9", MARKUP, "supervisor")
+        yield running
+
+
+@pytest.fixture
+def page(floor: Floor, browser: Any) -> Iterator[Any]:
+    context = browser.new_context(viewport=SCREEN, locale="zh-CN", reduced_motion="reduce")
+    context.add_cookies([floor.cookie("root")])
+    page = context.new_page()
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("dialog", lambda dialog: page.errors.append(dialog.message))
+    yield page
+    assert page.errors == []
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started_:
+        yield started_
+
+
+Q = quote(MARKUP, safe="")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/floor",
+        f"/floor?q={Q}&queue={Q}&team={Q}&group={Q}&view={Q}",
+        "/calls",
+        f"/calls?q={Q}&state={Q}",
+        "/calls/markup",
+        "/calls/markup?t=" + Q,
+        f"/calls/{Q}",
+        "/rules",
+        "/admin/people",
+        "/admin/audit",
+        f"/{Q}",
+        f"/forbidden?page={Q}",
+    ],
+    ids=range(12),
+)
+def test_markup_is_text_on_every_page_and_in_every_address(page: Any, floor: Floor, address: str) -> None:
+    page.goto(f"{floor.address}{address}", wait_until="networkidle")
+    assert page.evaluate("window.harmed") is None
+    assert page.locator("#app img[src=x], #app script, #app b").count() == 0
+    assert "49" not in page.title()
+    # Whatever is long is cut or wrapped: the page itself does not scroll sideways.
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(
+    "after", ["//evil.example/", "/\\evil.example", "https://evil.example", "javascript:window.harmed=1"]
+)
+def test_an_address_to_go_to_after_login_is_one_of_ours(page: Any, floor: Floor, after: str) -> None:
+    page.goto(f"{floor.address}/login?next={quote(after, safe='')}", wait_until="networkidle")
+    page.wait_for_url(f"{floor.address}/floor**")
+    assert page.evaluate("window.harmed") is None
+
+
+def ready(page: Any, address: str, sign: str) -> float:
+    """Seconds until the page answers to somebody; and it is not made of too much."""
+    began = time.monotonic()
+    page.goto(address)
+    page.locator(sign).first.wait_for(timeout=30_000)
+    # Its script has time for us again.
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    took = time.monotonic() - began
+    assert page.evaluate("document.querySelectorAll('*').length") < MOST_ELEMENTS
+    return took
+
+
+def test_a_floor_and_a_call_with_a_thousand_alerts_can_be_used(page: Any, floor: Floor) -> None:
+    assert ready(page, f"{floor.address}/floor", "[data-testid=alert-item]") < READY_S
+    page.get_by_test_id("language").click()
+    page.get_by_test_id("language").click()
+    for state in ("running", "ended"):
+        took = ready(page, f"{floor.address}/calls/flood?t=1500000", "[data-testid=transcript-final]")
+        assert took < READY_S, state
+        began = time.monotonic()
+        page.get_by_test_id("language").click()
+        page.locator("html[lang=en]").wait_for()
+        page.get_by_test_id("language").click()
+        page.locator("html[lang=zh-CN]").wait_for()
+        assert time.monotonic() - began < READY_S
+        if state == "running":
+            floor.append(CallEnded(call_id="flood", media_ms=2_100_000, reason="hangup"))
+
+
+def test_every_answer_about_it_comes_within_a_moment(floor: Floor) -> None:
+    root = floor.session("root")
+    for path in ("/api/floor", "/api/calls/flood", "/api/calls", "/api/rules/precision", "/api/audit"):
+        began = time.monotonic()
+        assert root.get(path, timeout=20).status_code == 200
+        assert time.monotonic() - began < READY_S / 2, path
