@@ -22,8 +22,6 @@ from streams.events import Alert, Decided
 
 LOOK_S = 1.0
 MOST_AT_ONCE = 100
-CLOCK = "(clock)"
-"""In the audit, instead of an account."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,9 +71,6 @@ class Escalation:
                     told += 1
                     escalated_total.labels(event.alert.severity).inc()
                     log.info("an alert escalated", alert_id=event.alert.id, call_id=event.call_id)
-                    await asyncio.to_thread(
-                        self._store.audit.record, CLOCK, "alert.escalated", event.alert.id, None
-                    )
         return told
 
     async def _watch(self) -> None:

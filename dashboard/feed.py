@@ -8,7 +8,8 @@ one that reads too slowly misses events, is told to load the floor again, and sl
 Frames are JSON text: first ``{"type": "hello", "cursor", "heartbeat_s"}``, then ``Published`` events in
 the order of the log, of the calls that the person sees; ``{"type": "resync"}`` when events were missed for
 good, or a call came into view (load the floor again); ``call.left`` when one went out of view;
-``{"type": "heartbeat"}`` after a silence. What a browser sends is ignored.
+``{"type": "heartbeat"}`` after a silence. What a browser sends is ignored. With ``?together=1`` what travels
+together is one frame, each event on a line of its own: for a browser a frame costs more than what is in it.
 
 Close codes: 4401 not logged in (any more), 4403 the role may not listen, 1001 the server stops, 1008 the
 cursor is no number, 1011 the past cannot be read, 1013 the browser reads too slowly to be served.
@@ -24,7 +25,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, structs
@@ -73,7 +73,12 @@ def text_frame(text: bytes) -> bytes:
 
 def text_of(frame: bytes) -> str:
     """The inverse of ``text_frame``."""
-    return frame[{126: 4, 127: 10}.get(frame[1], 2) :].decode()
+    return _payload(frame).decode()
+
+
+def _payload(frame: bytes) -> bytes:
+    size = frame[1]
+    return frame[2 if size < 126 else 4 if size == 126 else 10 :]
 
 
 RESYNC = text_frame(b'{"type":"resync"}')
@@ -165,11 +170,7 @@ class Feed:
         """By cursor: an alert's frame without its header, before and behind its latency."""
 
     async def serve(self, socket: WebSocket) -> None:
-        """Everything from handshake to close, for one socket."""
-        if not same_origin(socket):
-            # Any web page can open a socket here with this browser's cookies; it gets no handshake.
-            await socket.close(NOT_ALLOWED)
-            return
+        """Everything from handshake to close, for one socket that our own page opened (``app.api.guard``)."""
         await socket.accept()
         try:
             cursor = _cursor(socket.query_params.get("cursor"))
@@ -182,7 +183,8 @@ class Feed:
             return
         sockets.inc()
         listening = asyncio.create_task(_until_gone(socket))
-        speaking = asyncio.create_task(self._speak(socket, cursor, admission.sight))
+        together = socket.query_params.get("together") == "1"
+        speaking = asyncio.create_task(self._speak(socket, cursor, admission.sight, together))
         admitted = asyncio.create_task(admission.over())
         tasks: tuple[asyncio.Task[Any], ...] = (listening, speaking, admitted)
         try:
@@ -201,15 +203,17 @@ class Feed:
             if error is not None and not isinstance(error, WebSocketDisconnect):
                 raise error
 
-    async def _speak(self, socket: WebSocket, cursor: int | None, sight: Any) -> None:
+    async def _speak(self, socket: WebSocket, cursor: int | None, sight: Any, together: bool) -> None:
         try:
-            code, reason = await self._tell(socket, cursor, sight)
+            code, reason = await self._tell(socket, cursor, sight, together)
         except TimeoutError:
             dropped_total.inc()
             code, reason = 1013, "too slow"
         await self._close(socket, code, reason)
 
-    async def _tell(self, socket: WebSocket, cursor: int | None, sight: Any) -> tuple[int, str]:
+    async def _tell(
+        self, socket: WebSocket, cursor: int | None, sight: Any, together: bool
+    ) -> tuple[int, str]:
         with self._outlet.subscribe(cursor, sight) as subscription:
             await self._send(
                 socket,
@@ -224,7 +228,7 @@ class Feed:
                     RESYNC if envelope.published is None else self._frame(envelope.published, envelope)
                     for envelope in envelopes
                 ]
-                await self._write(socket, told)
+                await self._write(socket, told, together)
                 if envelopes:
                     # What comes meanwhile is taken with the next; it waits in the bounded queue.
                     await asyncio.sleep(self._gather_s)
@@ -257,22 +261,25 @@ class Feed:
                 self._alerts.popitem(last=False)
         return made
 
-    async def _write(self, socket: WebSocket, frames: Sequence[bytes]) -> None:
-        """Frames in order, as many at once as ``WRITE_BYTES`` hold."""
+    async def _write(self, socket: WebSocket, frames: Sequence[bytes], together: bool) -> None:
+        """Frames in order, as many at once as ``WRITE_BYTES`` hold; ``together``: as one frame."""
         write = socket.scope.get("extensions", {}).get(FRAMES)
-        if write is None:  # a server that cannot: one by one
-            for frame in frames:
-                await self._send(socket, text_of(frame))
-            return
         at = 0
         while at < len(frames):
             first, size = at, 0
             while at < len(frames) and (at == first or size + len(frames[at]) <= WRITE_BYTES):
                 size += len(frames[at])
                 at += 1
+            some = frames[first:at]
+            if together and len(some) > 1:
+                some = [text_frame(b"\n".join(map(_payload, some)))]
+            if write is None:  # a server that takes no whole frames: one by one
+                for frame in some:
+                    await self._send(socket, text_of(frame))
+                continue
             async with asyncio.timeout(self._send_timeout_s):
                 try:
-                    await write(b"".join(frames[first:at]))
+                    await write(b"".join(some))
                 except OSError:
                     raise WebSocketDisconnect(1006) from None
 
@@ -292,15 +299,6 @@ def arrived(latency: Latency, delivery_ms: float) -> Latency:
     steps = (latency.vad, latency.queue, latency.asr, latency.rules, delivery_ms)
     total = sum(step for step in steps if step is not None)
     return structs.replace(latency, delivery=round(delivery_ms, 3), total=round(total, 3))
-
-
-def same_origin(socket: WebSocket) -> bool:
-    """Whether the page that opened this socket came from here, or no page did (a program sends no Origin)."""
-    origin = socket.headers.get("origin")
-    if origin is None:
-        return True
-    host = socket.headers.get("host", "")
-    return host != "" and urlsplit(origin).netloc.casefold() == host.casefold()
 
 
 def _cursor(text: str | None) -> int | None:

@@ -467,6 +467,8 @@ class Taken(Struct, frozen=True, kw_only=True, tag=True):
     """Whose it is as far as they know who ask; ``None``: nobody's."""
     by: str | None = None
     """Who asks; ``None``: the one who takes it, or had it."""
+    address: str | None = None
+    """From where, for the audit; nobody is told."""
 
 
 class Seen(Struct, frozen=True, kw_only=True):
@@ -499,6 +501,8 @@ class Decided(Struct, frozen=True, kw_only=True, tag=True):
     """If given, it holds only while the alert is still so."""
     deadline: str | None = None
     """Of ``escalate``: the one that has passed; another one since then, and it does not hold."""
+    address: str | None = None
+    """From where it was asked, for the audit; nobody is told."""
 
 
 class AlertChange(Struct, frozen=True, kw_only=True):

@@ -13,12 +13,15 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from app.demo import run
+from app.store import Store
+from app.store.times import now, written
 from benchmarks.cluster import killer, material, one_process, play
 from benchmarks.cluster_rig import ROOT, cluster
 from streams import wire
@@ -121,6 +124,35 @@ def test_whatever_is_killed_no_alert_is_lost_and_none_is_shown_twice(rig, capsys
     assert [killed["kind"] for killed in report.killed] == list(kinds)
     assert report.summary()["cut_off"], "the telephones at the gateway that was killed came back"
     assert_the_same(report, times=False)
+    assert_escalated_once(rig, report)
+
+
+def assert_escalated_once(rig, report):
+    """Of several gateways one escalates an alert, tells it, and writes it down; one that was killed too."""
+    seconds = 10
+    store = Store.open(rig.urls["postgres"])
+    try:
+        for _ in range(10 * seconds):  # an alert may have come due just now
+            if not store.alerts.due(written(now()), 1):
+                break
+            time.sleep(0.1)
+        oldest, newest = store.log.bounds()
+        events = [each.published for each in store.log.read(oldest - 1, newest, newest)]
+        told = Counter(each.alert.id for each in events if each.change and each.change.action == "escalate")
+        mine = {alert_id: number for alert_id, number in told.items() if alert_id in report.seen}
+        assert mine, "the calls were too short: nothing escalated"
+        assert set(told.values()) == {1}
+        waiting = {
+            each.alert.id
+            for each in events
+            if each.type == "alert.raised" and each.alert.severity == "critical"
+        }
+        assert waiting & mine.keys()
+        for alert_id in mine:
+            assert [each.action for each in store.audit.about(alert_id)] == ["alert.escalated"]
+            assert [each.action for each in store.alerts.history(alert_id, 10)] == ["escalate"]
+    finally:
+        store.close()
 
 
 @pytest.mark.cluster

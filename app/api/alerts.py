@@ -1,13 +1,13 @@
 """The life of an alert as people lead it: each step by compare and set, so that of two people one has it.
 
 What is possible from where is said in ``streams.alert_life``, who may do it in ``app.api.alert_rights``. Each
-step is one event of the log, one line of the alert's history and one entry of the audit.
+step is one event of the log, one line of the alert's history and one entry of the audit: all in one
+transaction, so that there is no step of which the audit knows nothing.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
@@ -38,15 +38,6 @@ router = APIRouter(tags=["alerts"])
 
 STEPS_SHOWN = 500
 MOST_AT_ONCE = 200
-
-AUDITED: dict[AlertAction, str] = {
-    "acknowledge": "alert.acknowledged",
-    "resolve": "alert.resolved",
-    "false_alarm": "alert.false_alarm",
-    "reopen": "alert.reopened",
-    "assign": "alert.assigned",
-    "comment": "alert.commented",
-}
 
 AlertId = Annotated[str, Field(max_length=512)]
 
@@ -107,12 +98,10 @@ async def set_owner(alert_id: str, wish: Ownership, request: Request, person: Su
                 owner=owner,
                 expected=wish.expected,
                 by=person.username,
+                address=address_of(request),
             )
         ]
     )
-    if told:
-        action = "alert.released" if owner is None else "alert.taken"
-        await run_in_threadpool(store.audit.record, person.username, action, alert.id, address_of(request))
     alert = await _alert(store, alert_id, person)
     if not told and alert.owner != owner:
         raise Problem("owner_changed", owner=alert.owner)
@@ -255,11 +244,11 @@ async def _go(
             owner=owner,
             text=text,
             seen=None if seen is None else events.Seen(state=seen.state, owner=seen.owner),
+            address=address_of(request),
         )
 
     told = await outlet.append([decided(alert, wish.seen), *(decided(other, None) for other in others)])
     changed = [event.alert.id for event in told if isinstance(event.alert, events.Alert)]
-    await run_in_threadpool(_record, store, person, AUDITED[action], changed, address_of(request))
     now = await _alert(store, alert_id, person)
     if alert.id not in changed:
         last = await run_in_threadpool(store.alerts.last_step, alert_id)
@@ -279,8 +268,3 @@ async def _go(
 
 def _possible(alert: events.Alert, action: AlertAction) -> bool:
     return alert.state in alert_life.FROM[action]
-
-
-def _record(store: Store, person: Person, action: str, alert_ids: Sequence[str], address: str) -> None:
-    for alert_id in alert_ids:
-        store.audit.record(person.username, action, alert_id, address)

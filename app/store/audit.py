@@ -2,21 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.store.chain import BEGINNING, Entry, Verdict, chained, verify
 from app.store.postgres import AUDITING, hold
 from app.store.tables import AuditRow
 from app.store.texts import clean
 from app.store.times import now, written
+from streams.events import AlertAction
 
 if TYPE_CHECKING:
     from app.store.database import Store
 
 ROWS_PER_READ: Final = 2000
+
+CLOCK: Final = "(clock)"
+"""Instead of an account: nobody did it, its time had come."""
+STEPS: Final[dict[AlertAction, str]] = {
+    "take": "alert.taken",
+    "release": "alert.released",
+    "acknowledge": "alert.acknowledged",
+    "resolve": "alert.resolved",
+    "false_alarm": "alert.false_alarm",
+    "reopen": "alert.reopened",
+    "assign": "alert.assigned",
+    "comment": "alert.commented",
+    "escalate": "alert.escalated",
+}
+
+
+class Deed(NamedTuple):
+    """What an entry will say; see ``Audit.record``. When it was is the moment at which it is entered."""
+
+    username: str
+    action: str
+    subject: str | None
+    address: str | None
+    detail: str | None = None
+
+
+def enter(session: Session, deeds: Sequence[Deed]) -> None:
+    """Add entries within the transaction that does what they say: it ends with both, or with neither.
+
+    Whoever does it lets nobody else enter until the transaction has ended: do it last.
+    """
+    if not deeds:
+        return
+    hold(session, AUDITING)
+    head = session.scalar(select(AuditRow.hash).order_by(AuditRow.audit_id.desc()).limit(1))
+    digest = BEGINNING if head is None else head
+    for deed in deeds:
+        # As the rows will hold them: the hash is of what can be read again.
+        texts = [None if text is None else clean(text) for text in deed[2:]]
+        entry = Entry(written(now()), clean(deed.username), clean(deed.action), *texts)
+        digest = chained(digest, entry)
+        session.add(AuditRow(**entry._asdict(), hash=digest))
+        session.flush()  # one by one: the numbers of the entries are their order
 
 
 class Audit:
@@ -39,17 +84,8 @@ class Audit:
 
         Safe from several processes at once: each entry follows the one that was committed before it.
         """
-        # As the rows will hold them: the hash is of what can be read again.
-        username, action = clean(username), clean(action)
-        subject = None if subject is None else clean(subject)
-        address = None if address is None else clean(address)
-        detail = None if detail is None else clean(detail)
         with self._store.writing() as session:
-            hold(session, AUDITING)
-            head = session.scalar(select(AuditRow.hash).order_by(AuditRow.audit_id.desc()).limit(1))
-            entry = Entry(written(now()), username, action, subject, address, detail)
-            digest = chained(BEGINNING if head is None else head, entry)
-            session.add(AuditRow(**entry._asdict(), hash=digest))
+            enter(session, [Deed(username, action, subject, address, detail)])
 
     def about(self, subject: str, limit: int = 100) -> list[AuditRow]:
         """Entries about a call or an alert, newest first."""

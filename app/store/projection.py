@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 from sqlalchemy import insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from app.store.audit import CLOCK, STEPS, Deed, enter
 from app.store.tables import (
     AlertChangeRow,
     AlertRow,
@@ -107,6 +108,8 @@ class Projection:
         """New rows that belong to calls; the calls have to be there before them."""
         self._steps: list[Base] = []
         """New rows that belong to alerts."""
+        self._deeds: list[Deed] = []
+        """What people did by these events, for the audit."""
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
@@ -198,6 +201,7 @@ class Projection:
                     for stored in self._stored
                 ],
             )
+        enter(self._session, self._deeds)
 
     # ── calls ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -318,6 +322,7 @@ class Projection:
                 action="release" if event.owner is None else "take",
                 by=event.by or event.owner or event.expected,
                 owner=event.owner,
+                address=event.address,
             ),
             at,
         )
@@ -343,6 +348,7 @@ class Projection:
             body=_json(change),
         )
         self._steps.append(self._changes[event.id])
+        self._deeds.append(Deed(change.by or CLOCK, STEPS[change.action], event.alert_id, event.address))
 
     def _marked(self, event: Marker, at: str) -> None:
         self._call(event, at)

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.escalation import CLOCK, MOST_AT_ONCE, Escalation
+from app.escalation import MOST_AT_ONCE, Escalation
 from app.outlet import LocalOutlet
 from app.redis_outlet import RedisOutlet
 from app.store import Store
+from app.store.audit import CLOCK
 from app.store.times import Patience, written
 from streams.events import Alert, Decided
 from tests.app.outlet_support import hear

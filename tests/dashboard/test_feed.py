@@ -207,17 +207,6 @@ async def test_who_may_not_listen_is_told_why_and_nothing_else(code: int) -> Non
     assert script.asked == "not asked"
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://duting.bank.evil.example"])
-async def test_the_page_of_another_site_gets_no_handshake(origin: str) -> None:
-    browser = await serve(Script([event(8)]), Browser(origin=origin))
-    assert [message["type"] for message in browser.sent] == ["websocket.close"]
-
-
-async def test_our_own_page_is_let_in() -> None:
-    browser = await serve(Script([event(8)]), Browser(origin="https://DUTING.bank"))
-    assert len(browser.texts) == 2
-
-
 async def test_the_log_is_asked_only_for_what_the_person_sees() -> None:
     async def own_calls(_: WebSocket) -> Admitted:
         return Admitted("own calls")
@@ -281,6 +270,23 @@ async def test_what_waits_is_written_at_once_in_the_frames_that_all_browsers_get
     await serve(Script(items), browser)
     resync = text_frame(b'{"type":"resync"}')
     assert wire.writes == [items[0].frame + items[1].frame + resync + items[3].frame]
+
+
+async def test_what_waits_is_one_frame_for_a_browser_that_takes_it_so() -> None:
+    items = [event(8), event(9), Item(None), event(10)]
+    for wired in (True, False):
+        browser = Browser("cursor=7&together=1")
+        wire = Wire(browser) if wired else None
+        await serve(Script(items, [event(11)]), browser)
+        lines = [text_of(item.frame) for item in (items[0], items[1])] + [
+            '{"type":"resync"}',
+            text_of(items[3].frame),
+        ]
+        frames = ["\n".join(lines), text_of(event(11).frame)]
+        if wire is not None:
+            assert wire.writes == [text_frame(frame.encode()) for frame in frames]
+        else:
+            assert [sent["text"] for sent in browser.sent if "text" in sent][1:] == frames
 
 
 async def test_not_more_is_written_at_once_than_a_browser_can_be_waited_for() -> None:

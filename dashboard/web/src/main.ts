@@ -3,6 +3,7 @@ import { createApp } from 'vue'
 import './element'
 import './styles/tokens.css'
 import './styles/base.css'
+import './styles/listing.css'
 
 import App from './App.vue'
 import { i18n, language, setLanguage } from './i18n'

@@ -8,7 +8,9 @@ class Frames {
   isHidden = false
   time = 0
   private id = 0
-  request(act: () => void): number {
+  asked: number[] = []
+  request(act: () => void, inMs: number): number {
+    this.asked.push(inMs)
     this.waiting.set(++this.id, act)
     return this.id
   }
@@ -46,6 +48,19 @@ describe('events of one frame', () => {
     frames.next()
     frames.next()
     expect(taken).toEqual([[1, 2, 3], [4]])
+  })
+
+  test('are shown with the next frame after a silence, and a few times a second from then on', () => {
+    frames.time = 1000
+    batch.add(1)
+    frames.next()
+    frames.time = 1016
+    batch.add(2)
+    frames.time = 1100
+    frames.next()
+    frames.time = 1300
+    batch.add(3)
+    expect([frames.asked, taken]).toEqual([[0, 84, 0], [[1], [2]]])
   })
 
   test('are taken at once when somebody needs them, and not again with the frame', () => {

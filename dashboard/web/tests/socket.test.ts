@@ -84,6 +84,16 @@ test('it is online once the server said hello, and comes back by the cursor it h
   expect(sockets[1]?.cursor).toBe(8)
 })
 
+test('what came together is told one by one, and nothing of it after the socket was let go', () => {
+  const { sockets, seen, socket } = setUp()
+  const lines = [8, 9].map((cursor) => JSON.stringify({ type: 'call.ended', cursor }))
+  sockets[0]?.onmessage?.({ data: lines.join('\n') })
+  expect(seen).toEqual(['call.ended', 'call.ended'])
+  socket.stop()
+  sockets[0]?.onmessage?.({ data: lines.join('\n') })
+  expect(seen).toEqual(['call.ended', 'call.ended'])
+})
+
 test('two missed heartbeats end a connection that looks alive', () => {
   const { sockets, timers } = setUp()
   sockets[0]?.say({ type: 'hello', cursor: 7, heartbeat_s: 15 })

@@ -1,18 +1,22 @@
 /**
- * Events come one by one, the page changes at most once a frame. What waits is bounded, and a page that nobody
- * sees (it gets no frames, and its timers are held back) goes on by the events themselves.
+ * Events come one by one, the page changes a few times a second: the first after a silence with the next frame,
+ * those that follow it together. More often nobody can read, and each change costs the layout and the painting
+ * of the page, whatever it is. What waits is bounded, and a page that nobody sees (it gets no frames, and its
+ * timers are held back) goes on by the events themselves.
  */
 
 export interface Frames {
-  /** Calls back before the next picture; the number cancels it. */
-  request(act: () => void): number
+  /** Calls back before the next picture, or after so long if it is not 0; the number cancels it. */
+  request(act: () => void, inMs: number): number
   cancel(id: number): void
   hidden(): boolean
   now(): number
 }
 
-/** More than so many are not left to wait for a frame. */
+/** More than so many are not left to wait. */
 const MOST_WAITING = 4000
+/** From one change of the page to the next. */
+const SHOWN_MS = 100
 /** How often a page that nobody sees takes what came. */
 const HIDDEN_MS = 200
 
@@ -31,8 +35,8 @@ export class Batch<T> {
     if (this.waiting.length >= MOST_WAITING) this.flush()
     else if (this.frames.hidden()) {
       if (this.frames.now() - this.takenAt >= HIDDEN_MS) this.flush()
-      else this.frame ??= this.frames.request(() => this.flush())
-    } else this.frame ??= this.frames.request(() => this.flush())
+      else this.frame ??= this.frames.request(() => this.flush(), HIDDEN_MS)
+    } else this.frame ??= this.frames.request(() => this.flush(), Math.max(0, this.takenAt + SHOWN_MS - this.frames.now()))
   }
 
   /** Takes at once what waits. */

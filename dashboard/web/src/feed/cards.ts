@@ -22,6 +22,8 @@ export interface AlertCard {
   front: FloorAlert
   /** All of them, newest first. */
   alerts: FloorAlert[]
+  /** All but the one in front. */
+  others: FloorAlert[]
   /** How many wait for somebody. */
   waiting: number
   /** The worst of those that wait; else of those in work, else of all. */
@@ -89,9 +91,24 @@ export function cardsOf(alerts: Iterable<FloorAlert>, isLive: (callId: string) =
   return cards
 }
 
+/** The same cards, where they are the same as before the very ones from before: their views need no look at them. */
+export function kept(before: AlertCards, after: AlertCards): AlertCards {
+  const known = new Map([...before.now, ...before.earlier].map((card) => [card.id, card]))
+  const keep = (card: AlertCard): AlertCard => {
+    const old = known.get(card.id)
+    const same =
+      old !== undefined &&
+      old.call_id === card.call_id &&
+      old.alerts.length === card.alerts.length &&
+      old.alerts.every((alert, at) => alert === card.alerts[at])
+    return same ? old : card
+  }
+  return { now: after.now.map(keep), earlier: after.earlier.map(keep) }
+}
+
 /** The alerts of one call, in groups; each oldest first. */
 function grouped(alerts: FloorAlert[]): FloorAlert[][] {
-  const sorted = alerts.toSorted((a, b) => a.media_end_ms - b.media_end_ms || a.id.localeCompare(b.id))
+  const sorted = alerts.toSorted((a, b) => a.media_end_ms - b.media_end_ms || descending(b.id, a.id))
   const groups: FloorAlert[][] = []
   const ofRule = new Map<string, number>()
   for (const alert of sorted) {
@@ -120,6 +137,7 @@ function cardOf(callId: string, group: FloorAlert[]): AlertCard {
     call_id: callId,
     front,
     alerts,
+    others: alerts.filter((alert) => alert !== front),
     waiting: waiting.length,
     severity: relevant.reduce<Severity>(
       (worst, alert) => (RANK[alert.severity] < RANK[worst] ? alert.severity : worst),
@@ -141,5 +159,10 @@ export function rings(alert: FloorAlert, others: Iterable<FloorAlert>): boolean 
 }
 
 function newestFirst(a: FloorAlert, b: FloorAlert): number {
-  return (b.at ?? '').localeCompare(a.at ?? '') || b.media_end_ms - a.media_end_ms || a.id.localeCompare(b.id)
+  return descending(a.at ?? '', b.at ?? '') || b.media_end_ms - a.media_end_ms || descending(b.id, a.id)
+}
+
+/** Times and ids are plain ASCII: no language orders them. */
+function descending(a: string, b: string): number {
+  return a > b ? -1 : a < b ? 1 : 0
 }

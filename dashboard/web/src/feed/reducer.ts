@@ -383,5 +383,6 @@ function forgetAlerts(alerts: Map<string, FloorAlert>): void {
 }
 
 function oldestFirst(a: FloorAlert, b: FloorAlert): number {
-  return (a.at ?? '').localeCompare(b.at ?? '') || a.media_end_ms - b.media_end_ms
+  const [one, other] = [a.at ?? '', b.at ?? '']
+  return (one < other ? -1 : one > other ? 1 : 0) || a.media_end_ms - b.media_end_ms
 }

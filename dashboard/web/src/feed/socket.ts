@@ -94,7 +94,10 @@ export class EventSocket {
     this.listenForSilence()
     socket.onopen = () => this.listenForSilence()
     socket.onmessage = ({ data }) => {
-      if (socket === this.socket && typeof data === 'string') this.receive(data)
+      if (socket !== this.socket || typeof data !== 'string') return
+      this.listenForSilence()
+      // What waited together came together, each on a line of its own.
+      for (const line of data.split('\n')) if (socket === this.socket) this.receive(line)
     }
     socket.onerror = () => undefined // a close always follows
     socket.onclose = ({ code }) => {
@@ -112,7 +115,6 @@ export class EventSocket {
   }
 
   private receive(data: string): void {
-    this.listenForSilence()
     let frame: Frame
     try {
       frame = JSON.parse(data) as Frame

@@ -103,15 +103,14 @@ export function onRaised(listener: (alert: FloorAlert) => void): () => void {
   return () => raisedListeners.delete(listener)
 }
 
-// ── events come one by one, the page changes once a frame ───────────────────────────────────────
+// ── events come one by one, the page changes a few times a second ───────────────────────────────
 
 /** An alert older than this was raised while the connection was cut; it is shown, but makes no sound. */
 const FRESH_MS = 30_000
-const HIDDEN_MS = 250
 
 const batch = new Batch<Published>(takeAll, {
   // A page that nobody sees gets no frames. Numbers of timers are kept apart by their sign.
-  request: (act) => (document.hidden ? -window.setTimeout(act, HIDDEN_MS) : requestAnimationFrame(act)),
+  request: (act, inMs) => (inMs > 0 ? -window.setTimeout(act, inMs) : requestAnimationFrame(act)),
   cancel: (id) => (id < 0 ? window.clearTimeout(-id) : cancelAnimationFrame(id)),
   hidden: () => document.hidden,
   now: () => performance.now(),
@@ -243,7 +242,7 @@ async function fetchFigures(): Promise<void> {
 
 function connect(cursor: number): SocketLike {
   const scheme = location.protocol === 'https:' ? 'wss' : 'ws'
-  return new WebSocket(`${scheme}://${location.host}/api/events?cursor=${cursor}`) as unknown as SocketLike
+  return new WebSocket(`${scheme}://${location.host}/api/events?cursor=${cursor}&together=1`) as unknown as SocketLike
 }
 
 const socket = new EventSocket(

@@ -21,3 +21,8 @@ export function latencyOf(alert: Alert): { ms: number; delivered: boolean } | nu
   if (steps.some((step) => typeof step !== 'number')) return null
   return { ms: steps.reduce<number>((sum, step) => sum + (step ?? 0), 0), delivered: false }
 }
+
+/** The address of a call's page. */
+export function hrefOf(id: string): string {
+  return `/calls/${encodeURIComponent(id)}`
+}
