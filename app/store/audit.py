@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.store.chain import BEGINNING, Entry, Verdict, chained, verify
 from app.store.postgres import AUDITING, hold
@@ -32,6 +33,9 @@ class Audit:
         ``alert.acknowledged``, ``alert.resolved``, ``alert.false_alarm``, ``alert.reopened``,
         ``alert.assigned``, ``alert.commented``, ``alert.escalated``, ``alert.history``,
         ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
+        ``rules.tested``, ``rules.drafted``, ``rules.edited``, ``rules.submitted``, ``rules.returned``,
+        ``rules.discarded``, ``rules.published``, ``rules.unpublished``, ``rules.backtest``,
+        ``rules.backtest_cancelled``, ``rules.backtest_read``, ``rules.draft_read``,
         ``user.added``, ``user.role``, ``user.teams``, ``user.disabled``, ``user.enabled``, ``user.password``,
         ``token.added``, ``token.revoked``, ``audit.verified``.
         ``subject`` is the call, the alert, the version, the account or the token that it is about; ``detail``
@@ -39,17 +43,32 @@ class Audit:
 
         Safe from several processes at once: each entry follows the one that was committed before it.
         """
+        with self._store.writing() as session:
+            self.add(session, username, action, subject, address, detail)
+
+    def add(
+        self,
+        session: Session,
+        username: str,
+        action: str,
+        subject: str | None,
+        address: str | None,
+        detail: str | None = None,
+    ) -> None:
+        """As ``record``, in a transaction that holds what it is about: both are there, or neither is.
+
+        Nothing may be waited for afterwards in that transaction: others who write entries wait for its end.
+        """
         # As the rows will hold them: the hash is of what can be read again.
         username, action = clean(username), clean(action)
         subject = None if subject is None else clean(subject)
         address = None if address is None else clean(address)
         detail = None if detail is None else clean(detail)
-        with self._store.writing() as session:
-            hold(session, AUDITING)
-            head = session.scalar(select(AuditRow.hash).order_by(AuditRow.audit_id.desc()).limit(1))
-            entry = Entry(written(now()), username, action, subject, address, detail)
-            digest = chained(BEGINNING if head is None else head, entry)
-            session.add(AuditRow(**entry._asdict(), hash=digest))
+        hold(session, AUDITING)
+        head = session.scalar(select(AuditRow.hash).order_by(AuditRow.audit_id.desc()).limit(1))
+        entry = Entry(written(now()), username, action, subject, address, detail)
+        digest = chained(BEGINNING if head is None else head, entry)
+        session.add(AuditRow(**entry._asdict(), hash=digest))
 
     def about(self, subject: str, limit: int = 100) -> list[AuditRow]:
         """Entries about a call or an alert, newest first."""
