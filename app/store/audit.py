@@ -35,7 +35,7 @@ class Audit:
         ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
         ``rules.tested``, ``rules.drafted``, ``rules.edited``, ``rules.submitted``, ``rules.returned``,
         ``rules.discarded``, ``rules.published``, ``rules.unpublished``, ``rules.backtest``,
-        ``rules.backtest_cancelled``, ``rules.backtest_read``, ``rules.draft_read``,
+        ``rules.backtest_cancelled``, ``rules.backtest_read``,
         ``user.added``, ``user.role``, ``user.teams``, ``user.disabled``, ``user.enabled``, ``user.password``,
         ``token.added``, ``token.revoked``, ``audit.verified``.
         ``subject`` is the call, the alert, the version, the account or the token that it is about; ``detail``

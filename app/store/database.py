@@ -104,6 +104,11 @@ class Store:
             raise
         return cls(engine)
 
+    @property
+    def url(self) -> str:
+        """Where it is, for a process of ours that opens it too; may hold a password."""
+        return self._engine.url.render_as_string(hide_password=False)
+
     def close(self) -> None:
         """Close all connections. On SQLite, the last one folds the write-ahead log into the file."""
         self._engine.dispose()

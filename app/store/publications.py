@@ -91,6 +91,16 @@ class Publications:
                 raise DraftError("unknown_publication")
             return _publication(row)
 
+    def before(self, publication: Publication) -> Publication | None:
+        """The one before it of the same pack."""
+        query = select(RulePublicationRow).where(
+            RulePublicationRow.pack_id == publication.pack_id,
+            RulePublicationRow.publication_id < publication.id,
+        )
+        with self._store.reading() as session:
+            row = session.scalar(query.order_by(RulePublicationRow.publication_id.desc()).limit(1))
+            return None if row is None else _publication(row)
+
     def page(self, limit: int, before: int | None = None) -> tuple[list[Publication], int | None]:
         """Without their texts, newest first, and ``before`` of the page that follows."""
         query = select(RulePublicationRow.body).order_by(RulePublicationRow.publication_id.desc())
