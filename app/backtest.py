@@ -66,11 +66,11 @@ def backtest(
     seconds = 0.0
     calls = 0
     for done, call_id in enumerate(call_ids, 1):
-        stored = _stored(store, call_id)
+        stored = stored_call(store, call_id)
         if stored is not None:
             calls += 1
             seconds += stored.media_ms / 1000
-            then += _then(store, call_id)
+            then += found_then(store, call_id)
             found += replay(pack, stored)
         on_progress(done)
     return Report(
@@ -84,7 +84,8 @@ def backtest(
     )
 
 
-def _stored(store: Store, call_id: str) -> StoredCall | None:
+def stored_call(store: Store, call_id: str) -> StoredCall | None:
+    """What is left of a call; ``None``: there is no such call."""
     file = store.calls.file(call_id)
     if file is None:
         return None
@@ -111,7 +112,8 @@ def _stored(store: Store, call_id: str) -> StoredCall | None:
     )
 
 
-def _then(store: Store, call_id: str) -> Iterator[Hit]:
+def found_then(store: Store, call_id: str) -> Iterator[Hit]:
+    """What was found in it while it ran, and what people made of it."""
     for known in store.rules.found_in(call_id):
         yield Hit(
             call_id=call_id,

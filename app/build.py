@@ -50,6 +50,7 @@ from app.store import Store
 from app.store.times import Patience, read
 from app.telephony import Switchboard
 from app.transcoding import TranscodingProcess
+from app.workbench import Workbench
 from detectors.privacy import redact
 from detectors.rules import DEFAULT_PACK, Pack, PackError, load_packs
 from streams import silero
@@ -82,6 +83,8 @@ class Service:
     rooms: Rooms
     """Where people listen to running calls."""
     escalation: Escalation
+    bench: Workbench
+    """Where rules are worked on beside the calls."""
     gateway: Gateway | None = None
     """Beside the runner of a cluster's gateway."""
     audiosockets: AudioSocketServer | None = None
@@ -104,6 +107,7 @@ class Service:
             live=self.live,
             rooms=self.rooms,
             switchboard=self.switchboard,
+            bench=self.bench,
             lifespan=self.running,
         )
 
@@ -142,6 +146,7 @@ class Service:
             with suppress(asyncio.CancelledError):
                 await watching
             await self.escalation.stop()
+            await self.bench.aclose()
             if self.audiosockets is not None:
                 await self.audiosockets.stop()
             await self.switchboard.stop()
@@ -178,7 +183,6 @@ def build(
 
     Raises ``DutingError`` with what was expected, what came and what to do.
     """
-    book = rule_book(settings)
     # Said before the model is loaded: that the port is in use, and what cannot be reached.
     port = settings.audiosocket_port
     listener = None if port is None else listening_socket(settings.host, port, "DUTING_AUDIOSOCKET_PORT")
@@ -186,6 +190,7 @@ def build(
         asyncio.run(reachable(settings))
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
+    book = rule_book(settings, store)
     store.log.patience = Patience(
         critical=settings.escalate_critical_s or None,
         warning=settings.escalate_warning_s or None,
@@ -281,6 +286,7 @@ def build(
         switchboard,
         Rooms(listening),
         Escalation(store, outlet),
+        Workbench(store),
         gateway,
         audiosockets,
     )
@@ -306,9 +312,9 @@ def shared(settings: Settings, store: Store) -> tuple[Outlet, Live]:
     return outlet, RedisLive(settings.redis_url)
 
 
-def rule_book(settings: Settings) -> RuleBook:
-    """The rules in force, with the learned judge of voices if one is set."""
-    book = RuleBook.open(settings.rules)
+def rule_book(settings: Settings, store: Store) -> RuleBook:
+    """The rules in force, those published too, with the learned judge of voices if one is set."""
+    book = RuleBook.open(settings.rules, store.publications)
     book.head = OnnxHead.load(settings.emotion_model) if settings.emotion_model is not None else None
     return book
 

@@ -37,6 +37,8 @@ Action = Literal[
     "presence.read",
     "rules.read",
     "rules.load",
+    "rules.draft",
+    "rules.publish",
     "people.manage",
     "tokens.manage",
     "audit.read",
@@ -44,7 +46,10 @@ Action = Literal[
 ]
 """``call.read``: lists, transcripts, alerts, the stream of events. ``call.tell``: what telephony systems tell
 of a call; ``call.ingest``: its audio. ``alert.handle``: take an alert while its call runs; ``alert.judge``:
-say afterwards whether it was right (``app.api.alert_rights`` says which step is which)."""
+say afterwards whether it was right (``app.api.alert_rights`` says which step is which). ``rules.draft``:
+write drafts of rule packs and try them on stored calls; ``rules.publish``: approve somebody else's. Both are
+for administrators: a draft is one step from what every call is judged by, and a trial costs the machine
+minutes. No token holds either: whoever makes tokens would be two people."""
 
 _WATCH: Final = frozenset[Action]({"call.read", "call.audio", "call.listen", "rules.read", "alert.judge"})
 _HANDLE: Final = frozenset[Action]({"alert.handle", "presence.read"})
@@ -55,7 +60,15 @@ ROLES: Final[dict[str, frozenset[Action]]] = {
     "inspector": _WATCH,
     "administrator": _WATCH
     | _HANDLE
-    | {"rules.load", "people.manage", "tokens.manage", "audit.read", "metrics.read"},
+    | {
+        "rules.load",
+        "rules.draft",
+        "rules.publish",
+        "people.manage",
+        "tokens.manage",
+        "audit.read",
+        "metrics.read",
+    },
 }
 
 SCOPES: Final[dict[str, frozenset[Action]]] = {

@@ -94,6 +94,84 @@ def _failure(file: str, result: TestResult) -> str:
     return "\n".join((f"FAILED {file}:{result.line} {result.rule_id}", *said))
 
 
+@rules_app.command("list")
+def in_force() -> None:
+    """What is in force here: each pack, its version, and whether it comes from a file or was published."""
+    from app.errors import PackRefused
+    from app.rulebook import RuleBook, shown
+    from app.store import Store
+    from detectors.rules.outline import pack_id
+
+    settings = settings_.load()
+    store = Store.open(settings.database)
+    try:
+        book = RuleBook.open(settings.rules, store.publications)
+        published = {shown(one): one for one in book.sources.published}
+        replaced = {pack_id(file.text): file.file for file in book.sources.replaced}
+        for part in book.pack.parts:
+            one = published.get(part.file)
+            if one is None:
+                print(f"{part.id} {part.version}: file {part.file}")
+                continue
+            file = f", in place of the file {replaced[part.id]}" if part.id in replaced else ""
+            said = f"published #{one.id} {one.at}, by {one.author}, approved by {one.approver}"
+            print(f"{part.id} {part.version}: {said}{file}")
+    except PackRefused as error:
+        raise PackRefused(f"nothing is in force, a server would not start: {error}") from None
+    finally:
+        store.close()
+
+
+@rules_app.command("published")
+def published(
+    text: Annotated[int | None, typer.Option("--text", help="print the text of this publication")] = None,
+    most: Annotated[int, typer.Option(min=1, max=1000, help="at most so many, the newest")] = 20,
+) -> None:
+    """What was published over the dashboard, newest first: version, author, who approved it."""
+    from app.drafts import DraftError
+    from app.store import Store
+
+    store = Store.open(settings_.load().database)
+    try:
+        if text is not None:
+            try:
+                sys.stdout.write(store.publications.get(text).text)
+            except DraftError:
+                raise SettingsError(f"there is no publication #{text}") from None
+            return
+        current = {one.id for one in store.publications.in_force()[1]}
+        found, _ = store.publications.page(most)
+        for one in found:
+            of = f" of #{one.of}" if one.of else ""
+            mark = "in force" if one.id in current else ""
+            said = f"#{one.id}  {one.at}  {one.pack_id} {one.version or '(file)'}  {one.origin}{of}"
+            print(f"{said}  by {one.author}, approved by {one.approver}  {mark}".rstrip())
+        if not found:
+            print("nothing was published: the rules come from files", file=sys.stderr)
+    finally:
+        store.close()
+
+
+@rules_app.command("unpublish")
+def unpublish(pack: Annotated[str, typer.Argument(help="id of the pack, such as bank.zh")]) -> None:
+    """Put the file of a pack in force again, in place of what was published. No second person is asked.
+
+    For an emergency: whoever has this command could change the file as well. It is in the audit and in the
+    history; running servers take it within seconds.
+    """
+    from app.store import Store
+    from app.store.drafts import Hand
+
+    store = Store.open(settings_.load().database)
+    try:
+        done = store.publications.withdraw(Hand("(command)", None), pack)
+    finally:
+        store.close()
+    if done is None:
+        raise SettingsError(f"no pack {pack!r} is published; `duting rules published` lists what is")
+    print(f"{pack}: #{done.id}, the file is in force again")
+
+
 @rules_app.command("schema")
 def schema() -> None:
     """Print the JSON Schema of rule packs, for editors: they complete and check while one writes."""

@@ -25,6 +25,7 @@ from app.listener import listening_socket
 from app.models import Progress
 from app.redis_live import RedisLive
 from app.settings import Settings
+from app.store import Store
 from detectors.privacy import redact
 from streams.following_worker import FollowingWorker
 from streams.gateway import WorkerState
@@ -51,7 +52,8 @@ async def run(
     ``transcriber`` and ``reading`` replace the model and what is around it (tests, benchmarks);
     ``on_listening`` gets the address of the health pages.
 
-    Raises ``SettingsError`` without a cluster's URLs, ``ClusterError`` where the broker cannot be reached.
+    Raises ``SettingsError`` without a cluster's URLs, ``ClusterError`` where the broker cannot be reached,
+    ``StoreError`` where the database cannot, of which a worker that follows calls asks for the rules.
     """
     if settings.kafka_url is None or settings.redis_url is None:
         raise SettingsError(
@@ -70,10 +72,13 @@ async def run(
     given: dict[str, Any] = {"brokers": settings.brokers, "name": name, "announce": announce}
     worker: Worker
     watching: asyncio.Task[None] | None = None
+    store: Store | None = None
     if kind == "asr":
         worker = reading(transcriber or await asyncio.to_thread(model, settings, progress), **given)
     else:
-        book = rule_book(settings)
+        # Which rules are in force is asked there, as the gateways ask.
+        store = await asyncio.to_thread(Store.open, settings.database)
+        book = await asyncio.to_thread(rule_book, settings, store)
         worker = FollowingWorker(book.panel, redact, **given)
         watching = asyncio.create_task(book.watch(settings.rules_poll_s), name="rules")
     loop = asyncio.get_running_loop()
@@ -95,6 +100,8 @@ async def run(
             watching.cancel()
         server.should_exit = True
         await asyncio.gather(serving, *([watching] if watching is not None else []), return_exceptions=True)
+        if store is not None:
+            await asyncio.to_thread(store.close)
 
 
 class _Server(uvicorn.Server):

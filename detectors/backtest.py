@@ -7,6 +7,7 @@ so that nobody takes a hit that cannot be found again for one that is gone.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, Literal
@@ -16,7 +17,8 @@ from msgspec import Struct, structs
 from detectors.emotion import EmotionDetector
 from detectors.panel import Panel
 from detectors.rules.loader import AROUND, LEAVES
-from detectors.rules.model import Pack, Rule
+from detectors.rules.model import Pack, Patterns, Rule
+from detectors.rules.regex import Regex
 from streams.events import (
     AlertState,
     CallEnded,
@@ -34,6 +36,9 @@ from streams.events import (
 
 NOT_STORED: Final = ("energy", "hold", "hangup", "entity", "audio")
 """Operators that look at what the store does not hold, or holds masked."""
+DIGITS: Final = "digits"
+"""Beside those: a pattern that asks for a long number, of which the store holds asterisks."""
+_LONG_NUMBER: Final = re.compile(r"(?:\\d|\[0-9\])(?:\{([4-9]|\d\d)|(?:\\d|\[0-9\]){3})")
 PREROLL_MS: Final = 300
 """By so much an utterance begins before its speech."""
 _JOINED_MS: Final = 100
@@ -158,31 +163,59 @@ def compare(pack: Pack, then: Sequence[Hit], now: Sequence[Hit]) -> list[RuleDif
                 same=tuple(left[a] for a in sorted(pairs)),
                 new=tuple(hit for i, hit in enumerate(right) if i not in pairs.values()),
                 gone=tuple(hit for i, hit in enumerate(left) if i not in pairs),
-                limited=limits(known[rule_id]) if rule_id in known else (),
+                limited=limits(known[rule_id], pack.patterns) if rule_id in known else (),
             )
         )
     return diffs
 
 
-def limits(rule: Rule) -> tuple[str, ...]:
-    """Operators of the rule that look at what the store does not hold."""
+def judged(hits: Sequence[Hit], known: Sequence[Hit]) -> list[Hit]:
+    """The hits with what people made of the same ones of ``known``, by rule."""
+    before, after = _grouped(known), _grouped(hits)
+    out: list[Hit] = []
+    for rule_id, found in after.items():
+        pairs = _pairs(found, before.get(rule_id, []))
+        for index, hit in enumerate(found):
+            twin = before[rule_id][pairs[index]] if index in pairs else None
+            out.append(hit if twin is None else structs.replace(hit, state=twin.state))
+    return sorted(out, key=lambda hit: (hit.call_id, hit.start_ms, hit.rule_id))
+
+
+def twins(one: Sequence[Hit], other: Sequence[Hit]) -> dict[int, int]:
+    """Index into ``one`` → index into ``other`` of what lies at the same place, whichever rules found it."""
+    return _pairs(one, other)
+
+
+def limits(rule: Rule, patterns: Patterns | None = None) -> tuple[str, ...]:
+    """Operators of the rule that look at what the store does not hold; ``digits`` only with ``patterns``."""
     operators = {**LEAVES, **AROUND}
     modules = {operators[name].__name__: name for name in NOT_STORED if name in operators}
-    return tuple(sorted({modules[name] for name in _modules(rule) if name in modules}))
+    found: set[str] = {modules[name] for name in _modules(rule) if name in modules}
+    if patterns is not None and any(
+        _LONG_NUMBER.search(patterns.compiled[number].pattern)
+        for part in _parts(rule)
+        if isinstance(part, Regex)
+        for number in part.numbers
+    ):
+        found.add(DIGITS)
+    return tuple(sorted(found))
 
 
 def _modules(rule: Rule) -> Collection[str]:
     """Of every condition that stands in the rule."""
-    found: set[str] = set()
+    return {type(part).__module__ for part in _parts(rule)}
+
+
+def _parts(rule: Rule) -> Iterator[Struct]:
+    """Every condition that stands in the rule, and what they are made of."""
     waiting: list[object] = [rule.when, rule.unless, *rule.watches]
     while waiting:
         part = waiting.pop()
         if isinstance(part, Struct):
-            found.add(type(part).__module__)
+            yield part
             waiting += structs.asdict(part).values()
         elif isinstance(part, tuple | list):
             waiting += part
-    return found
 
 
 def _speech(finals: Iterable[Transcript]) -> Iterator[tuple[int, int]]:

@@ -21,6 +21,10 @@ from app.api import (
     presence,
     problems,
     recordings,
+    rule_details,
+    rule_drafts,
+    rule_history,
+    rule_trials,
     rules,
     session,
     single,
@@ -43,6 +47,7 @@ from app.rulebook import RuleBook
 from app.settings import Settings
 from app.store import Store
 from app.telephony import Switchboard
+from app.workbench import Workbench
 from dashboard.feed import HEARTBEAT_S, Feed
 from streams.events import Health
 
@@ -61,18 +66,19 @@ def application(
     live: Live | None = None,
     rooms: listen.Rooms | None = None,
     switchboard: Switchboard | None = None,
+    bench: Workbench | None = None,
     lifespan: Lifespan | None = None,
     pages: Path = static.FOLDER,
     heartbeat_s: float = HEARTBEAT_S,
 ) -> FastAPI:
     """Put the routes together.
 
-    ``routes`` are further ones (telephony), each with its own way of letting people in; ``health`` tells
-    how the service does at this moment, ``ready`` what keeps it from taking calls; ``live`` is the state that
+    ``routes`` are further ones (telephony), each with its own way of letting people in; ``health`` tells how
+    the service does at this moment, ``ready`` what keeps it from taking calls; ``live`` is the state that
     several gateways share (in process if ``None``; its owner closes it); ``switchboard`` brings what
     telephony systems tell to its calls (there are none if ``None``); ``rooms`` are where people listen to
-    running calls; ``lifespan`` starts and stops what the routes need; ``pages`` is the folder of the built
-    dashboard.
+    running calls; ``bench`` is where rules are worked on (its owner closes it); ``lifespan`` starts and
+    stops what the routes need; ``pages`` is the folder of the built dashboard.
     """
     # The usual pages about an API load their scripts from elsewhere; the description itself is enough.
     app = FastAPI(
@@ -95,6 +101,7 @@ def application(
     app.state.door = session.Door(Attempts(app.state.live))
     app.state.oidc = Oidc(settings) if settings.oidc_issuer is not None else None
     app.state.readings = Readings()
+    app.state.bench = bench if bench is not None else Workbench(store)
     app.state.figures = FloorFigures(store)
     app.state.rooms = rooms if rooms is not None else listen.Rooms(Listening())
     app.state.vigil = Vigil(store, app.state.live)
@@ -111,6 +118,10 @@ def application(
         recordings,
         listen,
         rules,
+        rule_drafts,
+        rule_history,
+        rule_trials,
+        rule_details,  # last: it takes every name that no other knows
         events,
         telephony,
         presence,

@@ -11,7 +11,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from msgspec import Struct
 
-from app.api import floor_views, views
+from app.api import floor_views, rule_details, rule_drafts, rule_history, rule_trials, views
 from app.api.accounts import People
 from app.api.alerts import Assignees
 from app.api.auditing import AuditPage, AuditVerdict
@@ -20,6 +20,8 @@ from app.api.presence import Presence
 from app.api.telephony import Taken
 from app.api.tokens import MadeToken, Tokens
 from app.figures import Figures
+from app.rule_jobs import Compared
+from app.store.publications import Publication
 from app.store.users import Account
 from app.telephony import TelephonyEvent
 from streams.events import Published
@@ -75,6 +77,28 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("get", "/api/rules"): views.Rules,
     ("post", "/api/rules/reload"): views.Rules,
     ("get", "/api/rules/precision"): views.Precisions,
+    ("post", "/api/rules/test"): rule_trials.Tested,
+    ("get", "/api/rules/{rule_id}"): rule_details.RuleDetail,
+    ("get", "/api/rules/{rule_id}/shadow"): rule_details.ShadowComparison,
+    ("get", "/api/rules/packs/{pack_id}"): rule_history.PackText,
+    ("get", "/api/rules/publications"): rule_history.PublicationList,
+    ("get", "/api/rules/publications/{publication_id}"): Publication,
+    ("get", "/api/rules/publications/{publication_id}/diff"): Compared,
+    ("post", "/api/rules/publications/{publication_id}/rollback"): rule_drafts.DraftView,
+    ("get", "/api/rules/drafts"): rule_drafts.DraftList,
+    ("post", "/api/rules/drafts"): rule_drafts.DraftView,
+    ("get", "/api/rules/drafts/{draft_id}"): rule_drafts.DraftView,
+    ("put", "/api/rules/drafts/{draft_id}"): rule_drafts.DraftView,
+    ("get", "/api/rules/drafts/{draft_id}/diff"): Compared,
+    ("post", "/api/rules/drafts/{draft_id}/check"): rule_drafts.DraftCheck,
+    ("post", "/api/rules/drafts/{draft_id}/submit"): rule_drafts.DraftView,
+    ("post", "/api/rules/drafts/{draft_id}/return"): rule_drafts.DraftView,
+    ("post", "/api/rules/drafts/{draft_id}/discard"): rule_drafts.DraftView,
+    ("post", "/api/rules/drafts/{draft_id}/approve"): rule_drafts.Published,
+    ("get", "/api/rules/drafts/{draft_id}/backtests"): rule_trials.TrialList,
+    ("post", "/api/rules/drafts/{draft_id}/backtests"): rule_trials.TrialView,
+    ("get", "/api/rules/backtests/{trial_id}"): rule_trials.TrialView,
+    ("post", "/api/rules/backtests/{trial_id}/cancel"): rule_trials.TrialView,
     ("get", "/api/alerts/assignees"): Assignees,
     ("get", "/api/alerts/{alert_id}/history"): views.AlertHistory,
     ("post", "/api/alerts/{alert_id}/owner"): views.AlertView,

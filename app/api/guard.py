@@ -11,7 +11,10 @@ from app.api.problems import answer
 from dashboard.feed import NOT_ALLOWED
 
 BODY_LIMIT = 64 * 1024
-"""Bytes. The longest thing a person sends is a password."""
+"""Bytes. The longest thing a person sends is a password, but for"""
+DRAFT_BODY_LIMIT = 2 * 1024 * 1024
+"""a rule pack, which may have a quarter of that (``app.drafts.LONGEST_TEXT``); in JSON it takes more."""
+DRAFTS = "/api/rules/drafts"
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -74,26 +77,27 @@ class Guard:
             await answer("bad_origin")(scope, receive, send_guarded)
             return
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > BODY_LIMIT:
+        limit = DRAFT_BODY_LIMIT if scope["path"].startswith(DRAFTS) else BODY_LIMIT
+        if not length.isdecimal() or int(length) > limit:
             await answer("too_large")(scope, receive, send_guarded)
             return
         if scope["method"] in SAFE_METHODS:
             await self._app(scope, receive, send_guarded)
             return
-        body = await _whole(receive)
+        body = await _whole(receive, limit)
         if body is None:  # sent in chunks, without saying how many
             await answer("too_large")(scope, receive, send_guarded)
             return
         await self._app(scope, _again(body, receive), send_guarded)
 
 
-async def _whole(receive: Receive) -> bytes | None:
+async def _whole(receive: Receive, limit: int) -> bytes | None:
     """The body; ``None`` when it is too large, or when the peer left."""
     body = b""
     while True:
         message = await receive()
         body += bytes(message.get("body", b""))
-        if message["type"] != "http.request" or len(body) > BODY_LIMIT:
+        if message["type"] != "http.request" or len(body) > limit:
             return None
         if not message.get("more_body", False):
             return body

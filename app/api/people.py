@@ -93,6 +93,8 @@ Overseer = Annotated[Person, Depends(allowed("alert.judge"))]
 """Says whether alerts were right."""
 Colleague = Annotated[Person, Depends(allowed("presence.read"))]
 RuleKeeper = Annotated[Person, Depends(allowed("rules.load"))]
+RuleWriter = Annotated[Person, Depends(allowed("rules.draft"))]
+RulePublisher = Annotated[Person, Depends(allowed("rules.publish"))]
 PeopleKeeper = Annotated[Person, Depends(allowed("people.manage"))]
 TokenKeeper = Annotated[Person, Depends(allowed("tokens.manage"))]
 Auditor = Annotated[Person, Depends(allowed("audit.read"))]

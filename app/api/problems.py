@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from app.drafts import DraftError
 from app.errors import StoreError
 
 log = structlog.get_logger(__name__)
@@ -92,6 +93,54 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "Expected ICE candidates (application/trickle-ice-sdpfrag).",
     ),
     "invalid": (422, "请求的内容不符合要求。", "What was sent is not what is expected here."),
+    "unknown_rule": (404, "没有这条规则。", "There is no such rule."),
+    "unknown_pack": (404, "没有这个规则包。", "There is no such rule pack."),
+    "unknown_draft": (404, "没有这份草稿。", "There is no such draft."),
+    "unknown_publication": (404, "没有这个发布版本。", "There is no such published version."),
+    "unknown_backtest": (404, "没有这次回测。", "There is no such backtest."),
+    "own_draft": (
+        403,
+        "改过这份草稿的人不能批准它，请另一位管理员批准。",
+        "Whoever had a hand in a draft cannot approve it: ask another administrator.",
+    ),
+    "draft_changed": (
+        409,
+        "这份草稿已经变了，请刷新后再操作。",
+        "The draft has changed meanwhile; nothing was done. Look at it again.",
+    ),
+    "rules_moved": (
+        409,
+        "刚刚有别的规则包发布，请再试一次。",
+        "Another pack was published at this moment; try again.",
+    ),
+    "too_many_drafts": (
+        409,
+        "未结束的草稿太多，请先处理一些。",
+        "Too many drafts are open: finish or discard some first.",
+    ),
+    "backtest_running": (
+        409,
+        "已有一次回测在运行，请等它结束或取消它。",
+        "Another backtest runs: wait for it, or cancel it.",
+    ),
+    "backtest_lost": (503, "回测中断了。", "The backtest was cut off."),
+    "no_calls": (
+        422,
+        "您能看到的通话里没有符合条件的，没有可回测的通话。",
+        "Among the calls that you see there are none to try it on.",
+    ),
+    "draft_too_long": (422, "规则包太长，最多 512 KB。", "The pack is too long: 512 KB at most."),
+    "draft_refused": (422, "规则包有错误，请先改正。", "The pack has errors: correct them first."),
+    "dialogues_failed": (
+        422,
+        "规则包自带的测试对话没有全部通过。",
+        "Dialogues that the pack carries as tests fail.",
+    ),
+    "took_too_long": (
+        422,
+        "规则包太重，没能在时限内算完。",
+        "The pack takes too much time or memory; it was given up.",
+    ),
     "account_refused": (
         422,
         "账号不符合要求。",
@@ -151,7 +200,7 @@ _BY_STATUS = {status: code for code, (status, _, _) in reversed(MESSAGES.items()
 class Problem(Exception):
     """Raise it in a route; ``code`` is one of ``MESSAGES``, ``more`` what a program needs to know besides."""
 
-    def __init__(self, code: str, headers: Mapping[str, str] | None = None, **more: str | None) -> None:
+    def __init__(self, code: str, headers: Mapping[str, str] | None = None, **more: object) -> None:
         super().__init__(code)
         self.code = code
         self.headers = headers
@@ -162,7 +211,7 @@ def answer(
     code: str,
     headers: Mapping[str, str] | None = None,
     status: int | None = None,
-    more: Mapping[str, str | None] | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> Response:
     usual, zh, en = MESSAGES[code]
     return JSONResponse(
@@ -178,6 +227,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def _problem(_request: Request, error: Problem) -> Response:
         return answer(error.code, error.headers, more=error.more)
+
+    @app.exception_handler(DraftError)
+    async def _draft(_request: Request, error: DraftError) -> Response:
+        return answer(error.code)
 
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> Response:

@@ -12,9 +12,12 @@ from starlette.concurrency import run_in_threadpool
 from app.api import views
 from app.api.people import Overseer, RuleKeeper, RuleReader, address_of
 from app.api.problems import Problem
-from app.rulebook import RuleBook
+from app.rulebook import RuleBook, shown
 from app.store import Store
 from app.store.rules import Tally
+from app.wilson import interval
+from detectors.rules.model import Rule
+from detectors.rules.outline import pack_id
 from detectors.rules.schema import schema
 
 router = APIRouter(tags=["rules"])
@@ -26,7 +29,7 @@ SUMMED = ("hits", "confirmed", "false_alarms", "withdrawn", "shadow")
 def rules(request: Request, _person: RuleReader) -> Response:
     """What is listened for, without the words themselves, and how often it was found."""
     store: Store = request.app.state.store
-    return views.answer(_view(request.app.state.rules, store.rules.tallies()))
+    return views.answer(_view(request.app.state.rules, store.rules.tallies(), store.rules.last_hits()))
 
 
 @router.get("/api/rules/precision")
@@ -50,32 +53,61 @@ async def reload(request: Request, person: RuleKeeper) -> Response:
     if outcome == "refused":
         raise Problem("rules_refused")
     store: Store = request.app.state.store
-    return views.answer(_view(book, await run_in_threadpool(store.rules.tallies)))
+    tallies = await run_in_threadpool(store.rules.tallies)
+    return views.answer(_view(book, tallies, await run_in_threadpool(store.rules.last_hits)))
 
 
-def _view(book: RuleBook, tallies: list[Tally]) -> views.Rules:
+def rule_view(rule: Rule, pack_id: str, counts: views.RuleCounts, last_at: str | None) -> views.RuleView:
+    judged = counts.confirmed + counts.false_alarms
+    return views.RuleView(
+        id=rule.id,
+        name=dict(rule.name),
+        severity=rule.severity,
+        role=rule.role,
+        mode=rule.mode,
+        actions=tuple(rule.actions),
+        version=rule.version,
+        queues=rule.queues,
+        group=rule.group,
+        score=rule.score,
+        counts=counts,
+        pack=pack_id,
+        last_at=last_at,
+        precision=counts.confirmed / judged if judged else None,
+        interval=interval(counts.confirmed, judged),
+    )
+
+
+def counts_of(rule_id: str, tallies: list[Tally]) -> views.RuleCounts:
+    """Over all versions."""
+    return _sum(tally for tally in tallies if tally.rule_id == rule_id)
+
+
+def pack_views(book: RuleBook) -> list[views.PackView]:
+    published = {shown(one): one for one in book.sources.published}
+    replaced = {pack_id(file.text): file.file for file in book.sources.replaced}
+    return [
+        views.PackView(
+            id=part.id,
+            file=part.file,
+            version=part.version,
+            name=dict(part.name),
+            publication=published[part.file].id if part.file in published else None,
+            replaces=replaced.get(part.id),
+        )
+        for part in book.pack.parts
+    ]
+
+
+def _view(book: RuleBook, tallies: list[Tally], last: dict[str, str]) -> views.Rules:
     pack, refused = book.pack, book.refused
+    packs = {part.version: part.id for part in pack.parts}
     return views.Rules(
         version=pack.version,
         loaded_at=book.loaded_at,
-        packs=[
-            views.PackView(id=part.id, file=part.file, version=part.version, name=dict(part.name))
-            for part in pack.parts
-        ],
+        packs=pack_views(book),
         rules=[
-            views.RuleView(
-                id=rule.id,
-                name=dict(rule.name),
-                severity=rule.severity,
-                role=rule.role,
-                mode=rule.mode,
-                actions=tuple(rule.actions),
-                version=rule.version,
-                queues=rule.queues,
-                group=rule.group,
-                score=rule.score,
-                counts=_sum(tally for tally in tallies if tally.rule_id == rule.id),
-            )
+            rule_view(rule, packs.get(rule.version, pack.id), counts_of(rule.id, tallies), last.get(rule.id))
             for rule in {rule.id: rule for rule in pack.raising}.values()
         ],
         counts=tallies,

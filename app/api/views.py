@@ -116,6 +116,14 @@ class RuleView(Struct, frozen=True, kw_only=True):
     group: str | None
     score: float
     counts: RuleCounts
+    pack: str
+    """Id of the pack in which it stands."""
+    last_at: str | None
+    """When it was found last; of a rule that only leaves markers, the begin of that call."""
+    precision: float | None
+    """``confirmed`` of those judged, 0 to 1; ``None`` while none is."""
+    interval: tuple[float, float] | None
+    """Between what the true precision lies with 95 % (Wilson)."""
 
 
 class PackView(Struct, frozen=True, kw_only=True):
@@ -125,6 +133,10 @@ class PackView(Struct, frozen=True, kw_only=True):
     file: str
     version: str
     name: dict[str, str]
+    publication: int | None = None
+    """Number of the publication that stands here; ``None``: the pack comes from a file."""
+    replaces: str | None = None
+    """The file in whose place the publication stands."""
 
 
 class RefusedView(Struct, frozen=True, kw_only=True):

@@ -77,6 +77,9 @@ class Audit:
         ``alert.acknowledged``, ``alert.resolved``, ``alert.false_alarm``, ``alert.reopened``,
         ``alert.assigned``, ``alert.commented``, ``alert.escalated``, ``alert.history``,
         ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
+        ``rules.tested``, ``rules.drafted``, ``rules.edited``, ``rules.submitted``, ``rules.returned``,
+        ``rules.discarded``, ``rules.published``, ``rules.unpublished``, ``rules.backtest``,
+        ``rules.backtest_cancelled``, ``rules.backtest_read``,
         ``user.added``, ``user.role``, ``user.teams``, ``user.disabled``, ``user.enabled``, ``user.password``,
         ``token.added``, ``token.revoked``, ``audit.verified``.
         ``subject`` is the call, the alert, the version, the account or the token that it is about; ``detail``
@@ -85,7 +88,22 @@ class Audit:
         Safe from several processes at once: each entry follows the one that was committed before it.
         """
         with self._store.writing() as session:
-            enter(session, [Deed(username, action, subject, address, detail)])
+            self.add(session, username, action, subject, address, detail)
+
+    def add(
+        self,
+        session: Session,
+        username: str,
+        action: str,
+        subject: str | None,
+        address: str | None,
+        detail: str | None = None,
+    ) -> None:
+        """As ``record``, in a transaction that holds what it is about: both are there, or neither is.
+
+        Nothing may be waited for afterwards in that transaction: others who write entries wait for its end.
+        """
+        enter(session, [Deed(username, action, subject, address, detail)])
 
     def about(self, subject: str, limit: int = 100) -> list[AuditRow]:
         """Entries about a call or an alert, newest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -247,9 +247,36 @@ class Calls:
             ).all()
         return [(call_id, media_ms) for call_id, media_ms in rows]
 
+    def seen(self, call_ids: Sequence[str], sight: Sight) -> set[str]:
+        """Those of the calls that are in sight."""
+        found: set[str] = set()
+        with self._store.reading() as session:
+            for some in _batches(call_ids):
+                found |= set(
+                    session.scalars(select(CallRow.call_id).where(CallRow.call_id.in_(some), within(sight)))
+                )
+        return found
+
+    def said(self, utterance_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """By utterance: on which channel, and what, as it is stored."""
+        found: dict[str, tuple[str, str]] = {}
+        with self._store.reading() as session:
+            for some in _batches(utterance_ids):
+                rows = select(UtteranceRow.utterance_id, UtteranceRow.role, UtteranceRow.text)
+                for utterance_id, role, text in session.execute(
+                    rows.where(UtteranceRow.utterance_id.in_(some))
+                ):
+                    found[utterance_id] = role, text
+        return found
+
     def count_live(self) -> int:
         with self._store.reading() as session:
             return session.scalar(select(func.count()).where(CallRow.state == "live")) or 0
+
+
+def _batches(ids: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    """A statement takes only so many parameters."""
+    return (ids[at : at + size] for at in range(0, len(ids), size))
 
 
 def within(sight: Sight) -> ColumnElement[bool]:

@@ -25,7 +25,10 @@ from app.store import postgres
 from app.store.alerts import Alerts
 from app.store.audit import Audit
 from app.store.calls import Calls
+from app.store.drafts import Drafts
 from app.store.log import Log
+from app.store.publications import Publications
+from app.store.rule_trials import RuleTrials
 from app.store.rules import Rules
 from app.store.sessions import Sessions
 from app.store.tokens import Tokens
@@ -65,6 +68,9 @@ class Store:
         self.tokens = Tokens(self)
         self.audit = Audit(self)
         self.rules = Rules(self)
+        self.drafts = Drafts(self)
+        self.publications = Publications(self)
+        self.rule_trials = RuleTrials(self)
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -97,6 +103,11 @@ class Store:
             engine.dispose()
             raise
         return cls(engine)
+
+    @property
+    def url(self) -> str:
+        """Where it is, for a process of ours that opens it too; may hold a password."""
+        return self._engine.url.render_as_string(hide_password=False)
 
     def close(self) -> None:
         """Close all connections. On SQLite, the last one folds the write-ahead log into the file."""

@@ -44,6 +44,8 @@ TRIMMING: Final = 0x647574696E67_02
 MIGRATING: Final = 0x647574696E67_03
 AUDITING: Final = 0x647574696E67_10
 """Whoever adds to the audit: each entry is chained to the one before it."""
+PUBLISHING: Final = 0x647574696E67_22
+"""Whoever puts a rule pack in force: it was checked beside all others that are."""
 
 _ADVICE: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), advice)

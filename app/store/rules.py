@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy import func, select
 
+from app.rights import EVERYTHING, Sight
+from app.store.calls import within
 from app.store.tables import AlertRow, CallRow, HintRow, MarkerRow, ShadowHitRow
 from detectors.telephony import CARDS
-from streams.events import Alert, AlertState, Hint, Marker, ShadowHit
+from streams.events import Alert, AlertState, CallInfo, Hint, Marker, ShadowHit
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -86,6 +89,71 @@ class Rules:
                 tally(rule_id, version).shadow += count
         return sorted(found.values(), key=lambda t: (t.rule_id, t.version or ""))
 
+    def last_hits(self) -> dict[str, str]:
+        """By rule, when it was found last, also on trial. A rule that raises no alerts is known by its
+        markers, and those by the begin of their call."""
+        times = (
+            select(AlertRow.rule_id, func.max(AlertRow.at))
+            .where(AlertRow.state != "withdrawn")
+            .group_by(AlertRow.rule_id),
+            select(ShadowHitRow.rule_id, func.max(ShadowHitRow.at)).group_by(ShadowHitRow.rule_id),
+            select(MarkerRow.rule_id, func.max(CallRow.started_at))
+            .join(CallRow, CallRow.call_id == MarkerRow.call_id)
+            .where(MarkerRow.alert_id.is_(None), MarkerRow.rule_id.is_not(None))
+            .group_by(MarkerRow.rule_id),
+        )
+        last: dict[str, str] = {}
+        with self._store.reading() as session:
+            for query in times:
+                for rule_id, at in session.execute(query):
+                    last[rule_id] = max(at, last.get(rule_id, ""))
+        return last
+
+    def alerts_of(self, rule_id: str, sight: Sight, limit: int) -> list[tuple[Alert, str, CallInfo]]:
+        """Its last alerts in calls in sight, newest first, each with when it was raised and its call."""
+        query = (
+            select(AlertRow.body, AlertRow.at, CallRow.info)
+            .join(CallRow, CallRow.call_id == AlertRow.call_id)
+            .where(AlertRow.rule_id == rule_id, AlertRow.state != "withdrawn", within(sight))
+            .order_by(AlertRow.cursor.desc())
+            .limit(limit)
+        )
+        with self._store.reading() as session:
+            return [
+                (msgspec.json.decode(body, type=Alert), at, msgspec.json.decode(info, type=CallInfo))
+                for body, at, info in session.execute(query)
+            ]
+
+    def shadow_hits(self, rule_id: str, since: str, limit: int) -> list[tuple[Known, str, str]]:
+        """What a rule on trial found, newest first, each with its call and when."""
+        query = (
+            select(ShadowHitRow.body, ShadowHitRow.call_id, ShadowHitRow.at)
+            .where(ShadowHitRow.rule_id == rule_id, ShadowHitRow.at >= since)
+            .order_by(ShadowHitRow.at.desc())
+            .limit(limit)
+        )
+        with self._store.reading() as session:
+            rows = session.execute(query).all()
+        return [(_tried(msgspec.json.decode(body, type=ShadowHit)), call, at) for body, call, at in rows]
+
+    def live_hits(
+        self, since: str, limit: int, rule_id: str | None = None, call_ids: Sequence[str] | None = None
+    ) -> list[tuple[Known, str, str]]:
+        """What rules in force found, newest first, each with its call and when; of one, in some calls."""
+        query = (
+            select(AlertRow.body, AlertRow.call_id, AlertRow.at)
+            .where(AlertRow.at >= since, AlertRow.state != "withdrawn")
+            .order_by(AlertRow.cursor.desc())
+            .limit(limit)
+        )
+        if rule_id is not None:
+            query = query.where(AlertRow.rule_id == rule_id)
+        if call_ids is not None:
+            query = query.where(AlertRow.call_id.in_(call_ids))
+        with self._store.reading() as session:
+            rows = session.execute(query).all()
+        return [(_raised(msgspec.json.decode(body, type=Alert)), call, at) for body, call, at in rows]
+
     def found_in(self, call_id: str) -> list[Known]:
         """Every hit in a call, in order of media time; withdrawn alerts are none.
 
@@ -102,19 +170,7 @@ class Rules:
         tried = [msgspec.json.decode(body, type=ShadowHit) for body in shadow]
         seen = {alert.rule_id for alert in raised} | {marker.rule_id for marker in marked}
         known = [
-            *(
-                Known(
-                    id=a.id,
-                    rule_id=a.rule_id,
-                    rule_version=a.rule_version,
-                    start_ms=a.media_start_ms,
-                    end_ms=a.media_end_ms,
-                    utterance_id=a.utterance_id,
-                    state=a.state,
-                )
-                for a in raised
-                if a.state != "withdrawn"
-            ),
+            *(_raised(a) for a in raised if a.state != "withdrawn"),
             *(
                 Known(
                     id=m.id,
@@ -131,25 +187,40 @@ class Rules:
                 for h in hinted
                 if h.rule_id not in seen
             ),
-            *(
-                Known(
-                    id=s.id,
-                    rule_id=s.rule_id,
-                    rule_version=s.rule_version,
-                    start_ms=s.media_start_ms,
-                    end_ms=s.media_end_ms,
-                    utterance_id=s.utterance_id,
-                    shadow=True,
-                )
-                for s in tried
-            ),
+            *(_tried(s) for s in tried),
         ]
         return sorted(known, key=lambda hit: (hit.start_ms, hit.rule_id, hit.id))
 
-    def calls_to_replay(self, since: str | None, limit: int | None) -> list[str]:
-        """Ids of ended calls that began at ``since`` (as ``times.written`` writes) or later, newest first."""
-        query = select(CallRow.call_id).where(CallRow.state == "ended").order_by(CallRow.cursor.desc())
+    def calls_to_replay(self, since: str | None, limit: int | None, sight: Sight = EVERYTHING) -> list[str]:
+        """Ids of ended calls in sight that began at ``since`` (as ``times.written`` writes) or later, newest
+        first."""
+        query = select(CallRow.call_id).where(CallRow.state == "ended", within(sight))
+        query = query.order_by(CallRow.cursor.desc())
         if since is not None:
             query = query.where(CallRow.started_at >= since)
         with self._store.reading() as session:
             return list(session.scalars(query.limit(limit)))
+
+
+def _raised(alert: Alert) -> Known:
+    return Known(
+        id=alert.id,
+        rule_id=alert.rule_id,
+        rule_version=alert.rule_version,
+        start_ms=alert.media_start_ms,
+        end_ms=alert.media_end_ms,
+        utterance_id=alert.utterance_id,
+        state=alert.state,
+    )
+
+
+def _tried(hit: ShadowHit) -> Known:
+    return Known(
+        id=hit.id,
+        rule_id=hit.rule_id,
+        rule_version=hit.rule_version,
+        start_ms=hit.media_start_ms,
+        end_ms=hit.media_end_ms,
+        utterance_id=hit.utterance_id,
+        shadow=True,
+    )

@@ -73,6 +73,28 @@ DOORS: dict[tuple[str, str], Action | str] = {
     ("GET", "/api/rules/precision"): "alert.judge",
     ("GET", "/api/rules/schema"): "rules.read",
     ("POST", "/api/rules/reload"): "rules.load",
+    ("POST", "/api/rules/test"): "rules.read",
+    ("GET", "/api/rules/{rule_id}"): "rules.read",
+    ("GET", "/api/rules/{rule_id}/shadow"): "rules.read",
+    ("GET", "/api/rules/packs/{pack_id}"): "rules.read",
+    ("GET", "/api/rules/publications"): "rules.read",
+    ("GET", "/api/rules/publications/{publication_id}"): "rules.read",
+    ("GET", "/api/rules/publications/{publication_id}/diff"): "rules.read",
+    ("POST", "/api/rules/publications/{publication_id}/rollback"): "rules.draft",
+    ("GET", "/api/rules/drafts"): "rules.draft",
+    ("POST", "/api/rules/drafts"): "rules.draft",
+    ("GET", "/api/rules/drafts/{draft_id}"): "rules.draft",
+    ("PUT", "/api/rules/drafts/{draft_id}"): "rules.draft",
+    ("GET", "/api/rules/drafts/{draft_id}/diff"): "rules.draft",
+    ("POST", "/api/rules/drafts/{draft_id}/check"): "rules.draft",
+    ("POST", "/api/rules/drafts/{draft_id}/submit"): "rules.draft",
+    ("POST", "/api/rules/drafts/{draft_id}/return"): "rules.draft",
+    ("POST", "/api/rules/drafts/{draft_id}/discard"): "rules.draft",
+    ("POST", "/api/rules/drafts/{draft_id}/approve"): "rules.publish",
+    ("GET", "/api/rules/drafts/{draft_id}/backtests"): "rules.draft",
+    ("POST", "/api/rules/drafts/{draft_id}/backtests"): "rules.draft",
+    ("GET", "/api/rules/backtests/{trial_id}"): "rules.draft",
+    ("POST", "/api/rules/backtests/{trial_id}/cancel"): "rules.draft",
     ("GET", "/api/schema/events"): "call.read",
     ("GET", "/api/presence"): "presence.read",
     ("POST", "/api/calls/{call_id}/events"): "call.tell",
@@ -117,7 +139,8 @@ class Route(NamedTuple):
     @property
     def address(self) -> str:
         named = {"call_id": "c1", "alert_id": "a1", "session_id": "none", "username": "agent", "name": "none"}
-        named |= {"kind": "agent"}
+        named |= {"kind": "agent", "rule_id": "redline.guarantee", "pack_id": "little"}
+        named |= {"draft_id": "1", "trial_id": "1", "publication_id": "1"}
         return self.path.format(**named)
 
 

@@ -14,6 +14,9 @@ from app.backtest import since
 from app.cli import app
 from app.errors import PackRefused, SettingsError
 from app.store import Store
+from app.store.drafts import Hand
+from app.store.publications import Replaced
+from detectors.rules import parse_pack
 from tests.app.store_support import PACK, RULES, alert, ended, said, started
 
 TESTED = (
@@ -201,3 +204,44 @@ def test_the_pack_in_the_readme_is_in_order_and_passes_its_dialogues(tmp_path: P
     path.write_text(text.split("```yaml\n")[1].split("```")[0], "utf-8")
     assert duting("check", path).stdout.endswith("2 rules (1 live, 1 shadow), 3 dialogues, no errors\n")
     assert duting("test", path).stdout == "3 passed, 0 failed\n"
+
+
+# ── published ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def house_with_a_publication(tmp_path: Path, pack: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setenv("DUTING_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DUTING_RULES", str(pack))
+    monkeypatch.delenv("DUTING_DATABASE_URL", raising=False)
+    store = Store.open(f"sqlite:///{tmp_path / 'duting.db'}")
+    text = RULES.replace('"1"', '"9"')
+    draft = store.drafts.add(Hand("li", None), "little", text, "")
+    store.drafts.submit(Hand("li", None), draft.id, draft.digest)
+    version = parse_pack(text, "x").version
+    store.publications.publish(
+        Hand("wang", None), draft.id, draft.digest, version, 0, Replaced("1+x", TESTED)
+    )
+    yield store
+    store.close()
+
+
+def test_the_list_says_what_was_published_in_place_of_which_file(house_with_a_publication: Store) -> None:
+    (line,) = duting("list").stdout.splitlines()
+    assert line.startswith("little 9+")
+    assert "published #2" in line
+    assert "by li, approved by wang, in place of the file little.yaml" in line
+    first, second = duting("published").stdout.splitlines()
+    assert first.startswith("#2")
+    assert first.endswith("in force")
+    assert "file" in second
+    assert duting("published", "--text", 1).stdout == TESTED
+    assert isinstance(duting("published", "--text", 7).exception, SettingsError)
+
+
+def test_unpublishing_brings_the_file_back_and_is_written_down(house_with_a_publication: Store) -> None:
+    assert duting("unpublish", "little").stdout == "little: #3, the file is in force again\n"
+    assert "file little.yaml" in duting("list").stdout
+    rows, _ = house_with_a_publication.audit.page(1)
+    assert (rows[0].username, rows[0].action) == ("(command)", "rules.unpublished")
+    assert isinstance(duting("unpublish", "little").exception, SettingsError)

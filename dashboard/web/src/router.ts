@@ -13,6 +13,8 @@ declare module 'vue-router' {
     title?: string
     /** Only for administrators. */
     admin?: boolean
+    /** Too, but not one of their own pages. */
+    keeper?: boolean
   }
 }
 
@@ -25,6 +27,10 @@ export const router = createRouter({
     { path: '/calls', name: 'calls', component: () => import('@/pages/CallsPage.vue'), meta: { title: 'nav.calls' } },
     { path: '/calls/:id', name: 'call', component: () => import('@/pages/CallPage.vue'), meta: { title: 'call.title' } },
     { path: '/rules', name: 'rules', component: () => import('@/pages/RulesPage.vue'), meta: { title: 'rules.title' } },
+    { path: '/rules/test', name: 'rule-test', component: () => import('@/pages/RuleTestPage.vue'), meta: { title: 'rules.tabs.test' } },
+    { path: '/rules/drafts', name: 'rule-drafts', component: () => import('@/pages/RuleDraftsPage.vue'), meta: { title: 'rules.tabs.drafts', keeper: true } },
+    { path: '/rules/drafts/:id(\\d+)', name: 'rule-draft', component: () => import('@/pages/RuleDraftPage.vue'), meta: { title: 'rules.tabs.drafts', keeper: true } },
+    { path: '/rules/history', name: 'rule-history', component: () => import('@/pages/RuleHistoryPage.vue'), meta: { title: 'rules.tabs.history' } },
     { path: '/admin', redirect: '/admin/people' },
     { path: '/admin/people', name: 'people', component: () => import('@/pages/PeoplePage.vue'), meta: { title: 'people.title', admin: true } },
     { path: '/admin/tokens', name: 'tokens', component: () => import('@/pages/TokensPage.vue'), meta: { title: 'tokens.title', admin: true } },
@@ -44,7 +50,7 @@ router.beforeEach(async (to: RouteLocationNormalized) => {
   if (to.meta.open) return user.value && to.name === 'login' ? safeNext(to.query.next) : true
   if (!user.value) return { name: 'login', query: to.fullPath === '/floor' ? {} : { next: to.fullPath } }
   if (!mayWatch.value && to.name !== 'forbidden') return { name: 'forbidden' }
-  if (to.meta.admin && !mayAdminister.value) return { name: 'forbidden', query: { page: to.path } }
+  if ((to.meta.admin || to.meta.keeper) && !mayAdminister.value) return { name: 'forbidden', query: { page: to.path } }
   if (mayWatch.value && to.name === 'forbidden' && !to.query.page) return { name: 'floor' }
   return true
 })

@@ -49,7 +49,7 @@ export function serverNow(): number {
 
 const TIMEOUT_MS = 15_000
 
-async function request<T>(method: string, path: string, body?: unknown, quiet = false): Promise<T> {
+export async function request<T>(method: string, path: string, body?: unknown, quiet = false): Promise<T> {
   let response: Response
   const headers: Record<string, string> = { Accept: 'application/json', 'X-Duting': '1' }
   if (body !== undefined) headers['Content-Type'] = 'application/json'

@@ -1,5 +1,7 @@
 import type { Messages } from './zh'
 
+import rules from './rules.en'
+
 /** Words of the interface, English. */
 const en: Messages = {
   app: { name: 'Duting', tagline: 'Live call supervision', skip: 'Skip to main content' },
@@ -248,18 +250,7 @@ const en: Messages = {
     denied: 'This browser does not allow notifications.',
     kept: 'Kept in this browser only.',
   },
-  rules: {
-    title: 'Precision of rules',
-    lead: 'From how alerts were judged: resolved ones were right, false alarms were not.',
-    rule: 'Rule',
-    severity: 'Severity',
-    raised: 'Alerts',
-    resolved: 'Resolved',
-    falseAlarms: 'False alarms',
-    precision: 'Precision',
-    none: 'not judged',
-    empty: 'No rule has raised an alert yet',
-  },
+  rules,
   state: { live: 'Live', ended: 'Ended' },
   reason: {
     hangup: 'Hung up',

@@ -1,4 +1,7 @@
 /** 界面文字，中文。`en.ts` 必须有同样的键。 */
+
+import rules from './rules.zh'
+
 const zh = {
   app: { name: '督听', tagline: '远程银行通话督导', skip: '跳到主要内容' },
   nav: { floor: '现场', calls: '通话记录', rules: '规则', admin: '管理', main: '主导航' },
@@ -241,18 +244,7 @@ const zh = {
     denied: '浏览器不允许桌面通知。',
     kept: '仅保存在此浏览器。',
   },
-  rules: {
-    title: '规则准确率',
-    lead: '按警报的判定结果统计：已处理为命中，误报为误判。',
-    rule: '规则',
-    severity: '级别',
-    raised: '警报',
-    resolved: '已处理',
-    falseAlarms: '误报',
-    precision: '准确率',
-    none: '未判定',
-    empty: '还没有规则产生过警报',
-  },
+  rules,
   state: { live: '进行中', ended: '已结束' },
   reason: {
     hangup: '正常挂断',
