@@ -41,13 +41,16 @@ from app.judging import JudgingProcess
 from app.listener import listening_socket
 from app.live import Live, LocalLive
 from app.outlet import LocalOutlet, Outlet, close_interrupted
+from app.peaks import Measuring
 from app.recording import RecordingProcess
 from app.redis_live import RedisLive
 from app.redis_outlet import RedisOutlet
 from app.rulebook import RuleBook
+from app.sealing import Keyring
 from app.settings import Settings, prepare_processor
 from app.store import Store
 from app.store.times import Patience, read
+from app.takeover import Takeovers
 from app.telephony import Switchboard
 from app.transcoding import TranscodingProcess
 from detectors.privacy import redact
@@ -82,6 +85,9 @@ class Service:
     rooms: Rooms
     """Where people listen to running calls."""
     escalation: Escalation
+    takeovers: Takeovers
+    measuring: Measuring
+    """Of recordings, for the waveforms of pages."""
     gateway: Gateway | None = None
     """Beside the runner of a cluster's gateway."""
     audiosockets: AudioSocketServer | None = None
@@ -104,6 +110,8 @@ class Service:
             live=self.live,
             rooms=self.rooms,
             switchboard=self.switchboard,
+            takeovers=self.takeovers,
+            measuring=self.measuring,
             lifespan=self.running,
         )
 
@@ -142,6 +150,8 @@ class Service:
             with suppress(asyncio.CancelledError):
                 await watching
             await self.escalation.stop()
+            await self.takeovers.aclose()
+            await self.measuring.aclose()
             if self.audiosockets is not None:
                 await self.audiosockets.stop()
             await self.switchboard.stop()
@@ -229,6 +239,7 @@ def build(
             audio=sound,
             most_calls=settings.max_calls,
             judge=judging,
+            seal=Keyring.of(settings.pii_keys).sealer,
         )
     else:
         name = f"gateway-{secrets.token_hex(4)}"
@@ -281,6 +292,8 @@ def build(
         switchboard,
         Rooms(listening),
         Escalation(store, outlet),
+        Takeovers(settings, outlet.append),
+        Measuring(),
         gateway,
         audiosockets,
     )

@@ -24,6 +24,7 @@ from app.errors import ClusterError, SettingsError
 from app.listener import listening_socket
 from app.models import Progress
 from app.redis_live import RedisLive
+from app.sealing import Keyring
 from app.settings import Settings
 from detectors.privacy import redact
 from streams.following_worker import FollowingWorker
@@ -74,7 +75,7 @@ async def run(
         worker = reading(transcriber or await asyncio.to_thread(model, settings, progress), **given)
     else:
         book = rule_book(settings)
-        worker = FollowingWorker(book.panel, redact, **given)
+        worker = FollowingWorker(book.panel, redact, Keyring.of(settings.pii_keys).sealer, **given)
         watching = asyncio.create_task(book.watch(settings.rules_poll_s), name="rules")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

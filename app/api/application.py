@@ -16,6 +16,7 @@ from app.api import (
     auditing,
     calls,
     events,
+    evidence,
     floor,
     listen,
     presence,
@@ -25,6 +26,7 @@ from app.api import (
     session,
     single,
     static,
+    supervising,
     telephony,
     tokens,
 )
@@ -39,9 +41,12 @@ from app.figures import FloorFigures
 from app.live import Live, LocalLive
 from app.oidc import Oidc
 from app.outlet import Outlet
+from app.peaks import Measuring
 from app.rulebook import RuleBook
+from app.sealing import Keyring
 from app.settings import Settings
 from app.store import Store
+from app.takeover import Takeovers
 from app.telephony import Switchboard
 from dashboard.feed import HEARTBEAT_S, Feed
 from streams.events import Health
@@ -61,6 +66,8 @@ def application(
     live: Live | None = None,
     rooms: listen.Rooms | None = None,
     switchboard: Switchboard | None = None,
+    takeovers: Takeovers | None = None,
+    measuring: Measuring | None = None,
     lifespan: Lifespan | None = None,
     pages: Path = static.FOLDER,
     heartbeat_s: float = HEARTBEAT_S,
@@ -71,8 +78,8 @@ def application(
     how the service does at this moment, ``ready`` what keeps it from taking calls; ``live`` is the state that
     several gateways share (in process if ``None``; its owner closes it); ``switchboard`` brings what
     telephony systems tell to its calls (there are none if ``None``); ``rooms`` are where people listen to
-    running calls; ``lifespan`` starts and stops what the routes need; ``pages`` is the folder of the built
-    dashboard.
+    running calls; ``takeovers`` and ``measuring`` have work of their own that their owner ends;
+    ``lifespan`` starts and stops what the routes need; ``pages`` is the folder of the built dashboard.
     """
     # The usual pages about an API load their scripts from elsewhere; the description itself is enough.
     app = FastAPI(
@@ -97,6 +104,10 @@ def application(
     app.state.readings = Readings()
     app.state.figures = FloorFigures(store)
     app.state.rooms = rooms if rooms is not None else listen.Rooms(Listening())
+    app.state.keyring = Keyring.of(settings.pii_keys)
+    app.state.takeovers = takeovers if takeovers is not None else Takeovers(settings, outlet.append)
+    app.state.measuring = measuring if measuring is not None else Measuring()
+    app.state.exports = evidence.Exports()
     app.state.vigil = Vigil(store, app.state.live)
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 
@@ -110,6 +121,8 @@ def application(
         alerts,
         recordings,
         listen,
+        supervising,
+        evidence,
         rules,
         events,
         telephony,
