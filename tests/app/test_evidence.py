@@ -19,7 +19,7 @@ from app import peaks, transcoding
 from app.clip import clip
 from app.evidence import name_of, span
 from app.recorder import Recorders, find
-from streams.events import AudioFrame, CallInfo, Decided
+from streams.events import AudioFrame, CallInfo, Channel, Decided
 from tests.app.store_support import House, alert, ended, house, said, started
 
 SECONDS = 40
@@ -27,32 +27,27 @@ HEADERS = {"X-Duting": "1"}
 MARKUP = "<script>alert(1)</script>"
 
 
-def record(folder: Path, call_id: str = "c1", seconds: int = SECONDS) -> Path:
+async def recorded(folder: Path, call_id: str = "c1", seconds: int = SECONDS) -> Path:
     """The agent is heard in even seconds, the customer, half as loud, in odd ones."""
     recorders = Recorders(folder)
     tone = (np.sin(np.arange(16_000) * 2 * np.pi * 440 / 16_000) * 16_000).astype("<i2")
-
-    async def run() -> None:
-        recorders.start(CallInfo(call_id=call_id))
-        for second in range(seconds):
-            for channel, mine in (("agent", second % 2 == 0), ("customer", second % 2 == 1)):
-                pcm = tone // (1 if channel == "agent" else 2) if mine else np.zeros_like(tone)
-                recorders.frame(
-                    AudioFrame(
-                        call_id=call_id,
-                        channel=channel,  # type: ignore[arg-type]
-                        media_ms=second * 1000,
-                        pcm=pcm.astype("<i2").tobytes(),
-                    )
-                )
-            await recorders.settled()
-        await recorders.close(call_id, seconds * 1000)
-        await recorders.aclose()
-
-    asyncio.run(run())
+    sounds: dict[Channel, np.ndarray] = {"agent": tone, "customer": tone // 2}
+    recorders.start(CallInfo(call_id=call_id))
+    for second in range(seconds):
+        for channel, sound in sounds.items():
+            heard = second % 2 == (channel == "customer")
+            pcm = (sound if heard else np.zeros_like(sound)).tobytes()
+            recorders.frame(AudioFrame(call_id=call_id, channel=channel, media_ms=second * 1000, pcm=pcm))
+        await recorders.settled()
+    await recorders.close(call_id, seconds * 1000)
+    await recorders.aclose()
     path = find(folder, call_id)
     assert path is not None
     return path
+
+
+def record(folder: Path, call_id: str = "c1", seconds: int = SECONDS) -> Path:
+    return asyncio.run(recorded(folder, call_id, seconds))
 
 
 @pytest.fixture(scope="module")
