@@ -41,13 +41,16 @@ from app.judging import JudgingProcess
 from app.listener import listening_socket
 from app.live import Live, LocalLive
 from app.outlet import LocalOutlet, Outlet, close_interrupted
+from app.peaks import Measuring
 from app.recording import RecordingProcess
 from app.redis_live import RedisLive
 from app.redis_outlet import RedisOutlet
 from app.rulebook import RuleBook
+from app.sealing import Keyring
 from app.settings import Settings, prepare_processor
 from app.store import Store
 from app.store.times import Patience, read
+from app.takeover import Takeovers
 from app.telephony import Switchboard
 from app.transcoding import TranscodingProcess
 from app.workbench import Workbench
@@ -85,6 +88,9 @@ class Service:
     escalation: Escalation
     bench: Workbench
     """Where rules are worked on beside the calls."""
+    takeovers: Takeovers
+    measuring: Measuring
+    """Of recordings, for the waveforms of pages."""
     gateway: Gateway | None = None
     """Beside the runner of a cluster's gateway."""
     audiosockets: AudioSocketServer | None = None
@@ -108,6 +114,8 @@ class Service:
             rooms=self.rooms,
             switchboard=self.switchboard,
             bench=self.bench,
+            takeovers=self.takeovers,
+            measuring=self.measuring,
             lifespan=self.running,
         )
 
@@ -147,6 +155,8 @@ class Service:
                 await watching
             await self.escalation.stop()
             await self.bench.aclose()
+            await self.takeovers.aclose()
+            await self.measuring.aclose()
             if self.audiosockets is not None:
                 await self.audiosockets.stop()
             await self.switchboard.stop()
@@ -234,6 +244,7 @@ def build(
             audio=sound,
             most_calls=settings.max_calls,
             judge=judging,
+            seal=Keyring.of(settings.pii_keys).sealer,
         )
     else:
         name = f"gateway-{secrets.token_hex(4)}"
@@ -287,6 +298,8 @@ def build(
         Rooms(listening),
         Escalation(store, outlet),
         Workbench(store),
+        Takeovers(settings, outlet.append),
+        Measuring(),
         gateway,
         audiosockets,
     )

@@ -18,7 +18,7 @@ from typing import Final, Literal, Protocol
 
 from msgspec import UNSET, Struct
 
-from streams.events import Published
+from streams.events import EventType, Published
 
 Role = Literal["agent", "supervisor", "inspector", "administrator", "token"]
 """``token``: a program with an API token; what it may do are its scopes."""
@@ -30,6 +30,10 @@ Action = Literal[
     "call.read",
     "call.audio",
     "call.listen",
+    "call.reveal",
+    "call.note",
+    "call.takeover",
+    "call.export",
     "call.tell",
     "call.ingest",
     "alert.handle",
@@ -45,19 +49,25 @@ Action = Literal[
     "metrics.read",
 ]
 """``call.read``: lists, transcripts, alerts, the stream of events. ``call.tell``: what telephony systems tell
-of a call; ``call.ingest``: its audio. ``alert.handle``: take an alert while its call runs; ``alert.judge``:
-say afterwards whether it was right (``app.api.alert_rights`` says which step is which). ``rules.draft``:
-write drafts of rule packs and try them on stored calls; ``rules.publish``: approve somebody else's. Both are
-for administrators: a draft is one step from what every call is judged by, and a trial costs the machine
-minutes. No token holds either: whoever makes tokens would be two people."""
+of a call; ``call.ingest``: its audio. ``call.reveal``: read what was masked; ``call.note``: write and read
+notes; ``call.takeover``: ask the telephony to hand a call over; ``call.export``: take evidence away.
+``alert.handle``: take an alert while its call runs; ``alert.judge``: say afterwards whether it was right
+(``app.api.alert_rights`` says which step is which). ``rules.draft``: write drafts of rule packs and try them
+on stored calls; ``rules.publish``: approve somebody else's. Both are for administrators: a draft is one step
+from what every call is judged by, and a trial costs the machine minutes. No token holds either: whoever
+makes tokens would be two people."""
 
-_WATCH: Final = frozenset[Action]({"call.read", "call.audio", "call.listen", "rules.read", "alert.judge"})
-_HANDLE: Final = frozenset[Action]({"alert.handle", "presence.read"})
+_WATCH: Final = frozenset[Action](
+    {"call.read", "call.audio", "call.listen", "call.note", "call.export", "rules.read", "alert.judge"}
+)
+_HANDLE: Final = frozenset[Action]({"alert.handle", "call.takeover", "presence.read"})
+_REVEAL: Final = frozenset[Action]({"call.reveal"})
+"""Not of administrators, who look after the account and the audit: nobody reads alone and unseen."""
 
 ROLES: Final[dict[str, frozenset[Action]]] = {
     "agent": frozenset[Action]({"call.read", "call.audio"}),
-    "supervisor": _WATCH | _HANDLE,
-    "inspector": _WATCH,
+    "supervisor": _WATCH | _HANDLE | _REVEAL,
+    "inspector": _WATCH | _REVEAL,
     "administrator": _WATCH
     | _HANDLE
     | {
@@ -158,6 +168,11 @@ def usual_teams(role: str) -> tuple[str, ...]:
     return (ALL,) if role == "supervisor" else ()
 
 
+NOT_FOR_AGENTS: Final = frozenset[EventType](
+    {"note.added", "takeover.asked", "takeover.accepted", "takeover.failed"}
+)
+"""What those who supervise tell each other about a call."""
+
 Shown = Literal["shown", "hidden", "gained", "lost"]
 
 
@@ -168,6 +183,8 @@ def shown(sight: Sight, published: Published) -> Shown:
     ``lost``: it goes out of view, and nothing of it may be told but that. Events that do not say whose call
     they are about (written before that was kept) are for those who see everything.
     """
+    if sight.agent is not None and published.type in NOT_FOR_AGENTS:
+        return "hidden"
     if sight.everything or published.call_id is None:
         return "shown"
     now = sight.sees(_known(published.agent), _known(published.team))

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
 from app.rights import ROLES
+from app.sealing import Keyring
 
 _BROKERS = re.compile(r"kafka://[^\s,/@]+:\d{1,5}(,[^\s,/@]+:\d{1,5})*")
 
@@ -87,6 +88,17 @@ class Settings(BaseSettings):
     )
     escalate_warning_s: float = Field(default=120, ge=0, le=86_400, description="the same; 0: never")
     escalate_info_s: float = Field(default=0, ge=0, le=86_400, description="the same; 0: never")
+    pii_keys: SecretStr | None = Field(
+        default=None,
+        description="32 bytes in base64 each, several behind commas: the first seals what was masked, all "
+        "open it; nothing of it is kept if unset",
+    )
+    takeover_url: str | None = Field(
+        default=None, description="https address that is asked to hand a call over; nobody is if unset"
+    )
+    takeover_secret: SecretStr | None = Field(
+        default=None, min_length=16, description="signs those requests (HMAC-SHA-256)"
+    )
     session_hours: int = Field(default=12, ge=1, le=720)
     oidc_issuer: str | None = Field(
         default=None,
@@ -122,6 +134,8 @@ class Settings(BaseSettings):
         if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://")):
             raise ValueError("DUTING_REDIS_URL must start with redis:// or rediss://")
         self._check_oidc()
+        self._check_takeover()
+        Keyring.of(self.pii_keys)
         if self.kafka_url is None:
             return self
         if not _BROKERS.fullmatch(self.kafka_url):
@@ -132,6 +146,14 @@ class Settings(BaseSettings):
                 "starts with postgresql, which all gateways share"
             )
         return self
+
+    def _check_takeover(self) -> None:
+        if self.takeover_url is None:
+            return
+        if not is_safe_url(self.takeover_url):
+            raise ValueError("DUTING_TAKEOVER_URL must start with https://")
+        if self.takeover_secret is None:
+            raise ValueError("DUTING_TAKEOVER_URL needs DUTING_TAKEOVER_SECRET, which signs what is sent")
 
     def _check_oidc(self) -> None:
         if self.oidc_issuer is None:

@@ -24,6 +24,7 @@ from app.errors import ClusterError, SettingsError
 from app.listener import listening_socket
 from app.models import Progress
 from app.redis_live import RedisLive
+from app.sealing import Keyring
 from app.settings import Settings
 from app.store import Store
 from detectors.privacy import redact
@@ -79,7 +80,7 @@ async def run(
         # Which rules are in force is asked there, as the gateways ask.
         store = await asyncio.to_thread(Store.open, settings.database)
         book = await asyncio.to_thread(rule_book, settings, store)
-        worker = FollowingWorker(book.panel, redact, **given)
+        worker = FollowingWorker(book.panel, redact, Keyring.of(settings.pii_keys).sealer, **given)
         watching = asyncio.create_task(book.watch(settings.rules_poll_s), name="rules")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from streams.sealing import Sealed
+from streams.supervising import Note, Takeover
+
 Channel = Literal["agent", "customer", "unknown"]
 """Who is heard on a channel; ``unknown`` is the one channel of a mixed mono recording."""
 
@@ -585,6 +588,10 @@ EventType = Literal[
     "hint.shown",
     "script.progress",
     "emotion.updated",
+    "note.added",
+    "takeover.asked",
+    "takeover.accepted",
+    "takeover.failed",
     "health",
 ]
 
@@ -662,6 +669,9 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     health: Health | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
     emotion: Emotion | UnsetType = UNSET
+    note: Note | UnsetType = UNSET
+    takeover: Takeover | UnsetType = UNSET
+    """Of ``note.…`` and ``takeover.…``: told to those who supervise, not to the agent of the call."""
 
 
 CallEvent = (
@@ -697,6 +707,9 @@ OutletEvent = (
     | Emotion
     | Progress
     | ShadowHit
+    | Sealed
+    | Note
+    | Takeover
     | Health
 )
 """What the runner hands to the outlet, texts redacted."""

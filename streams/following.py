@@ -34,6 +34,7 @@ from streams.events import (
 )
 from streams.followed import CallDetector, FollowedCall
 from streams.gateway import Message
+from streams.sealing import Seal
 from streams.telling import Teller
 
 COPIES = Counter("duting_copies", "Messages that had been taken before", ["topic"])
@@ -95,6 +96,7 @@ class Following:
         detector: makes a call's detector from its metadata.
         redact: masks personal data, keeping lengths.
         wall: seconds since 1970.
+        seal: closes what was masked into a box that is kept; ``None``: it is kept nowhere.
         restore: what was kept of a call (``snapshot``) by whoever followed it before; ``None`` if nothing.
     """
 
@@ -125,6 +127,7 @@ class Following:
         redact: Callable[[str], str],
         wall: Callable[[], float],
         restore: Callable[[str], bytes | None],
+        seal: Seal | None = None,
     ) -> None:
         self._detector, self._wall, self._restore = detector, wall, restore
         self._calls: dict[str, _Call] = {}
@@ -132,7 +135,7 @@ class Following:
         """By call that is not known yet: readings, with the wall clock at which they came."""
         self._over: OrderedDict[str, None] = OrderedDict()
         self._out: list[Message] = []
-        self._teller = Teller(redact, self._post, wall)
+        self._teller = Teller(redact, self._post, wall, seal)
 
     def __len__(self) -> int:
         return len(self._calls)

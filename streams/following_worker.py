@@ -16,6 +16,7 @@ from streams.followed import CallDetector
 from streams.following import Following
 from streams.gateway import WorkerState
 from streams.reading import Done
+from streams.sealing import Seal
 from streams.states import CallStates
 from streams.worker import Out, Worker
 
@@ -37,7 +38,11 @@ class FollowingWorker(Worker):
     """Calls written down before others get a turn."""
 
     def __init__(
-        self, detector: Callable[[CallInfo], CallDetector], redact: Callable[[str], str], **given: Any
+        self,
+        detector: Callable[[CallInfo], CallDetector],
+        redact: Callable[[str], str],
+        seal: Seal | None = None,
+        **given: Any,
     ) -> None:
         super().__init__(**given)
         self.states = CallStates(self._brokers, self._sender)
@@ -48,7 +53,9 @@ class FollowingWorker(Worker):
         self._roomier = asyncio.Event()
         """Set when readings may have found their calls."""
         self._loading: asyncio.Task[None] | None = None
-        self.following = Following(detector=detector, redact=redact, wall=self._wall, restore=self.states.get)
+        self.following = Following(
+            detector=detector, redact=redact, wall=self._wall, restore=self.states.get, seal=seal
+        )
 
     # ── partitions ────────────────────────────────────────────────────────────────────────────────
 

@@ -27,6 +27,7 @@ from streams.listen import Endpointing
 from streams.outbox import Outbox
 from streams.recognise import Recogniser
 from streams.runner import CallRefused, EndReason, FrameSink, Noticed, Open, Runner, Source
+from streams.sealing import Seal
 from streams.telling import Teller
 from streams.transcribe import Prompt, Transcriber
 from streams.voice import voice
@@ -58,6 +59,7 @@ class LocalRunner(Runner[_Call]):
         emit: stores and publishes events; raises when it cannot, and is then tried again.
         audio: keeps the recordings, or ``None``.
         most_calls: beyond this, new calls are refused.
+        seal: closes what was masked into a box that is kept; ``None``: it is kept nowhere.
     """
 
     DRAIN_TIMEOUT_S = 300.0
@@ -79,6 +81,7 @@ class LocalRunner(Runner[_Call]):
         judge: Judge | None = None,
         endpointing: Endpointing | None = None,
         clock: Callable[[], float] = time.monotonic,
+        seal: Seal | None = None,
     ) -> None:
         super().__init__(
             audio=audio, most_calls=most_calls, judge=judge, endpointing=endpointing, clock=clock
@@ -92,7 +95,7 @@ class LocalRunner(Runner[_Call]):
             clock=clock,
         )
         self._outbox: Outbox[OutletEvent] = Outbox(emit, clock)
-        self._teller = Teller(redact, self._outbox.post, clock)
+        self._teller = Teller(redact, self._outbox.post, clock, seal)
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
 

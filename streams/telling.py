@@ -11,6 +11,7 @@ from prometheus_client import Counter
 from streams.events import Channel, Detection, Finding, Latency, OutletEvent, Transcript
 from streams.followed import FollowedCall
 from streams.raising import raised
+from streams.sealing import Seal, Sealed
 
 DETECTIONS = Counter("duting_detections", "What rules found", ["rule"])
 
@@ -37,6 +38,7 @@ class Teller:
     Args:
         redact: masks personal data, keeping lengths.
         post: takes what is to be stored and published; never waits.
+        seal: closes what was masked into a box that is kept; ``None``: it is kept nowhere.
     """
 
     def __init__(
@@ -44,11 +46,23 @@ class Teller:
         redact: Callable[[str], str],
         post: Callable[[Sequence[OutletEvent]], None],
         clock: Callable[[], float],
+        seal: Seal | None = None,
     ) -> None:
-        self._redact, self._post, self._clock = redact, post, clock
+        self._redact, self._post, self._clock, self._seal = redact, post, clock, seal
 
     def transcript(self, transcript: Transcript) -> None:
-        self._post([replace(transcript, text=self._redact(transcript.text))])
+        text = self._redact(transcript.text)
+        events: list[OutletEvent] = [replace(transcript, text=text)]
+        if self._seal is not None and transcript.final and text != transcript.text:
+            events.append(
+                Sealed(
+                    call_id=transcript.call_id,
+                    utterance_id=transcript.utterance_id,
+                    media_ms=transcript.media_ms,
+                    box=self._seal(transcript.utterance_id, transcript.text),
+                )
+            )
+        self._post(events)
 
     def tell(
         self, call: FollowedCall, entered: Entered, findings: Sequence[Finding], way: Way | None = None

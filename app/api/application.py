@@ -16,6 +16,7 @@ from app.api import (
     auditing,
     calls,
     events,
+    evidence,
     floor,
     listen,
     presence,
@@ -29,6 +30,7 @@ from app.api import (
     session,
     single,
     static,
+    supervising,
     telephony,
     tokens,
 )
@@ -43,9 +45,12 @@ from app.figures import FloorFigures
 from app.live import Live, LocalLive
 from app.oidc import Oidc
 from app.outlet import Outlet
+from app.peaks import Measuring
 from app.rulebook import RuleBook
+from app.sealing import Keyring
 from app.settings import Settings
 from app.store import Store
+from app.takeover import Takeovers
 from app.telephony import Switchboard
 from app.workbench import Workbench
 from dashboard.feed import HEARTBEAT_S, Feed
@@ -67,6 +72,8 @@ def application(
     rooms: listen.Rooms | None = None,
     switchboard: Switchboard | None = None,
     bench: Workbench | None = None,
+    takeovers: Takeovers | None = None,
+    measuring: Measuring | None = None,
     lifespan: Lifespan | None = None,
     pages: Path = static.FOLDER,
     heartbeat_s: float = HEARTBEAT_S,
@@ -77,8 +84,9 @@ def application(
     the service does at this moment, ``ready`` what keeps it from taking calls; ``live`` is the state that
     several gateways share (in process if ``None``; its owner closes it); ``switchboard`` brings what
     telephony systems tell to its calls (there are none if ``None``); ``rooms`` are where people listen to
-    running calls; ``bench`` is where rules are worked on (its owner closes it); ``lifespan`` starts and
-    stops what the routes need; ``pages`` is the folder of the built dashboard.
+    running calls; ``bench`` (where rules are worked on), ``takeovers`` and ``measuring`` have work of their
+    own that their owner ends; ``lifespan`` starts and stops what the routes need; ``pages`` is the folder of
+    the built dashboard.
     """
     # The usual pages about an API load their scripts from elsewhere; the description itself is enough.
     app = FastAPI(
@@ -104,6 +112,10 @@ def application(
     app.state.bench = bench if bench is not None else Workbench(store)
     app.state.figures = FloorFigures(store)
     app.state.rooms = rooms if rooms is not None else listen.Rooms(Listening())
+    app.state.keyring = Keyring.of(settings.pii_keys)
+    app.state.takeovers = takeovers if takeovers is not None else Takeovers(settings, outlet.append)
+    app.state.measuring = measuring if measuring is not None else Measuring()
+    app.state.exports = evidence.Exports()
     app.state.vigil = Vigil(store, app.state.live)
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 
@@ -117,6 +129,8 @@ def application(
         alerts,
         recordings,
         listen,
+        supervising,
+        evidence,
         rules,
         rule_drafts,
         rule_history,

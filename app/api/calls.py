@@ -12,7 +12,7 @@ from app.api.people import Reader, in_sight, record_reading
 from app.api.problems import Problem
 from app.api.recordings import has_recording
 from app.outlet import Outlet
-from app.rights import sight_of
+from app.rights import may, sight_of
 from app.store import Store
 
 router = APIRouter(tags=["calls"])
@@ -52,6 +52,7 @@ def call(call_id: str, request: Request, person: Reader) -> Response:
         raise Problem("unknown_call")
     in_sight(person, found.call)
     record_reading(request, person, "call.read", call_id)
+    supervises = may(person, "call.note")
     return views.answer(
         views.CallDetail(
             cursor=found.cursor,
@@ -61,5 +62,11 @@ def call(call_id: str, request: Request, person: Reader) -> Response:
             markers=[views.marker(row) for row in found.markers],
             emotions=[views.emotion(row) for row in found.emotions],
             progress=[views.progress(row) for row in found.progress],
+            # What is added between the two looks comes as an event as well, and is the same.
+            notes=store.beside.notes(call_id) if supervises else [],
+            takeovers=store.beside.takeovers(call_id) if supervises else [],
+            revealable=store.beside.originals(call_id) if may(person, "call.reveal") else [],
+            keeps_originals=bool(request.app.state.keyring),
+            takeover_possible=request.app.state.takeovers.possible,
         )
     )

@@ -17,6 +17,8 @@ from app.api.alerts import Assignees
 from app.api.auditing import AuditPage, AuditVerdict
 from app.api.people import COOKIE, logged_in
 from app.api.presence import Presence
+from app.api.recordings import Waveform
+from app.api.supervising import Revealed
 from app.api.telephony import Taken
 from app.api.tokens import MadeToken, Tokens
 from app.figures import Figures
@@ -25,6 +27,7 @@ from app.store.publications import Publication
 from app.store.users import Account
 from app.telephony import TelephonyEvent
 from streams.events import Published
+from streams.supervising import Note, Takeover
 
 
 class User(Struct, frozen=True, kw_only=True):
@@ -74,6 +77,10 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("get", "/api/floor/figures"): Figures,
     ("get", "/api/calls"): views.CallPage,
     ("get", "/api/calls/{call_id}"): views.CallDetail,
+    ("get", "/api/calls/{call_id}/peaks"): Waveform,
+    ("post", "/api/calls/{call_id}/utterances/{utterance_id}/reveal"): Revealed,
+    ("post", "/api/calls/{call_id}/notes"): Note,
+    ("post", "/api/calls/{call_id}/takeover"): Takeover,
     ("get", "/api/rules"): views.Rules,
     ("post", "/api/rules/reload"): views.Rules,
     ("get", "/api/rules/precision"): views.Precisions,

@@ -86,6 +86,11 @@ LoggedIn = Annotated[Person, Depends(logged_in)]
 Reader = Annotated[Person, Depends(allowed("call.read"))]
 Hearer = Annotated[Person, Depends(allowed("call.audio"))]
 Listener = Annotated[Person, Depends(allowed("call.listen"))]
+Revealer = Annotated[Person, Depends(allowed("call.reveal"))]
+Noter = Annotated[Person, Depends(allowed("call.note"))]
+Successor = Annotated[Person, Depends(allowed("call.takeover"))]
+"""May ask to go on with a call in the agent's place."""
+Exporter = Annotated[Person, Depends(allowed("call.export"))]
 RuleReader = Annotated[Person, Depends(allowed("rules.read"))]
 Supervisor = Annotated[Person, Depends(allowed("alert.handle"))]
 """Looks after alerts."""

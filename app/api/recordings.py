@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
+from msgspec import Struct
 from starlette.concurrency import run_in_threadpool
 
+from app.api import views
 from app.api.people import Hearer, check_sight, record_reading
 from app.api.problems import Problem
+from app.peaks import Crowded, Measuring, Unreadable, coarser
 from app.recorder import find
+from app.store import Store
 
 router = APIRouter(tags=["calls"])
 
@@ -30,3 +35,49 @@ async def audio(call_id: str, request: Request, person: Hearer) -> Response:
         raise Problem("no_recording")
     await run_in_threadpool(record_reading, request, person, "call.audio", call_id)
     return FileResponse(path, media_type="audio/ogg")
+
+
+WAIT_S = 5.0
+MOST_POINTS = 8000
+
+
+class Waveform(Struct, frozen=True, kw_only=True):
+    ready: bool
+    """Not yet: it is being measured, ask again."""
+    duration_ms: int = 0
+    bin_ms: float = 0.0
+    channels: list[list[int]] = []
+    """Agent, then customer, or one of both mixed: the largest sample of each bin, 255 is full scale."""
+
+
+@router.get("/api/calls/{call_id}/peaks")
+async def peaks(
+    call_id: str, request: Request, person: Hearer, points: Annotated[int, Query(ge=1, le=MOST_POINTS)] = 2000
+) -> Response:
+    """How loud an ended call is, from beginning to end, in at most ``points`` bins."""
+    store: Store = request.app.state.store
+    measuring: Measuring = request.app.state.measuring
+    await check_sight(request, person, call_id)
+    if await run_in_threadpool(store.calls.state, call_id) == "live":
+        raise Problem("call_runs")
+    path = await run_in_threadpool(find, request.app.state.settings.recordings, call_id)
+    if path is None:
+        raise Problem("no_recording")
+    await run_in_threadpool(record_reading, request, person, "call.audio", call_id)
+    try:
+        found = await measuring.peaks(path, WAIT_S)
+    except Crowded:
+        raise Problem("busy", {"Retry-After": "5"}) from None
+    except Unreadable:
+        raise Problem("no_recording") from None
+    if found is None:
+        return views.answer(Waveform(ready=False))
+    found = coarser(found, points)
+    return views.answer(
+        Waveform(
+            ready=True,
+            duration_ms=found.duration_ms,
+            bin_ms=found.bin_ms,
+            channels=[list(channel) for channel in found.channels],
+        )
+    )

@@ -24,6 +24,7 @@ from streams.events import (
     Speaking,
     Text,
 )
+from streams.supervising import Note, Takeover
 
 
 class AlertCounts(Struct, frozen=True, kw_only=True):
@@ -88,6 +89,15 @@ class CallDetail(Struct, frozen=True, kw_only=True):
     emotions: list[Emotion]
     progress: list[Progress]
     """One of each script that the call has been in, the last changed last."""
+    notes: list[Note] = []
+    takeovers: list[Takeover] = []
+    """Both are told to those who supervise, not to the agent."""
+    revealable: list[str] = []
+    """Utterances of which the original is kept, for those who may read it."""
+    keeps_originals: bool = False
+    """Whether originals of what is masked from now on are kept."""
+    takeover_possible: bool = False
+    """Whether there is a telephony to ask."""
 
 
 class RuleCounts(Struct, frozen=True, kw_only=True):

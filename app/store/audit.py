@@ -75,6 +75,7 @@ class Audit:
     ) -> None:
         """``action`` is ``call.read``, ``call.audio``, ``alert.taken``, ``alert.released``,
         ``alert.acknowledged``, ``alert.resolved``, ``alert.false_alarm``, ``alert.reopened``,
+        ``call.revealed``, ``call.noted``, ``call.takeover``, ``call.exported``,
         ``alert.assigned``, ``alert.commented``, ``alert.escalated``, ``alert.history``,
         ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
         ``rules.tested``, ``rules.drafted``, ``rules.edited``, ``rules.submitted``, ``rules.returned``,
@@ -83,7 +84,7 @@ class Audit:
         ``user.added``, ``user.role``, ``user.teams``, ``user.disabled``, ``user.enabled``, ``user.password``,
         ``token.added``, ``token.revoked``, ``audit.verified``.
         ``subject`` is the call, the alert, the version, the account or the token that it is about; ``detail``
-        what it became. Neither holds what was said, nor a number.
+        what it became, or why. Neither holds what was said, nor a number.
 
         Safe from several processes at once: each entry follows the one that was committed before it.
         """

@@ -185,6 +185,10 @@ class Calls:
             row = session.get(AlertRow, alert_id)
             return None if row is None else (row, session.get_one(CallRow, row.call_id))
 
+    def row(self, call_id: str) -> CallRow | None:
+        with self._store.reading() as session:
+            return session.get(CallRow, call_id)
+
     def known(self, call_id: str) -> bool:
         with self._store.reading() as session:
             return session.get(CallRow, call_id) is not None

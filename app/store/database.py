@@ -24,6 +24,7 @@ from app.errors import StoreError
 from app.store import postgres
 from app.store.alerts import Alerts
 from app.store.audit import Audit
+from app.store.beside import Beside
 from app.store.calls import Calls
 from app.store.drafts import Drafts
 from app.store.log import Log
@@ -67,6 +68,7 @@ class Store:
         self.sessions = Sessions(self)
         self.tokens = Tokens(self)
         self.audit = Audit(self)
+        self.beside = Beside(self)
         self.rules = Rules(self)
         self.drafts = Drafts(self)
         self.publications = Publications(self)

@@ -25,12 +25,15 @@ from app.store.tables import (
     EventRow,
     HintRow,
     MarkerRow,
+    NoteRow,
+    OriginalRow,
     ProgressRow,
     ShadowHitRow,
+    TakeoverRow,
     UserRow,
     UtteranceRow,
 )
-from app.store.times import Patience
+from app.store.times import Patience, read
 from streams import alert_life
 from streams.events import (
     Alert,
@@ -54,8 +57,13 @@ from streams.events import (
     Text,
     Transcript,
 )
+from streams.sealing import Sealed
+from streams.supervising import Note, Takeover
 
 Row = TypeVar("Row", bound=Base)
+
+ANSWERED_WITHIN_S = 30
+"""So long a take-over that was asked for waits for the telephony's answer, see ``app.takeover``."""
 
 
 class Stored(Struct, frozen=True):
@@ -80,7 +88,10 @@ def is_stored(event: OutletEvent) -> bool:
         | Hint
         | Emotion
         | Progress
-        | ShadowHit,
+        | ShadowHit
+        | Sealed
+        | Note
+        | Takeover,
     )
 
 
@@ -102,6 +113,10 @@ class Projection:
         self._emotions: dict[str, EmotionRow] = {}
         self._progress: dict[str, ProgressRow] = {}
         self._shadow_hits: dict[str, ShadowHitRow] = {}
+        self._originals: dict[str, OriginalRow] = {}
+        self._notes: dict[str, NoteRow] = {}
+        self._takeovers: dict[str, TakeoverRow] = {}
+        """All of the calls of which one is told."""
         self._teams: dict[str, str] = {}
         """By account: the team of its agent."""
         self._parts: list[Base] = []
@@ -113,7 +128,7 @@ class Projection:
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
-        """Fetch what the store knows of everything these events name: nine queries at most."""
+        """Fetch what the store knows of everything these events name: twelve queries at most."""
         ids: dict[type, set[str]] = defaultdict(set)
         agents: set[str] = set()
         for event in events:
@@ -122,9 +137,13 @@ class Projection:
                     ids[Transcript].add(event.utterance_id)
                 case Emotion():
                     ids[Emotion].add(event.utterance_id)
+                case Sealed():
+                    ids[Sealed].add(event.utterance_id)
+                case Takeover():
+                    ids[Takeover].add(event.call_id)
                 case Progress():
                     ids[Progress].add(_progress_id(event))
-                case Alert() | Marker() | Hint() | ShadowHit():
+                case Alert() | Marker() | Hint() | ShadowHit() | Note():
                     ids[type(event)].add(event.id)
                 case Taken():
                     ids[Alert].add(event.alert_id)
@@ -145,6 +164,11 @@ class Projection:
         self._emotions = self._fetch(EmotionRow.utterance_id, EmotionRow, ids[Emotion])
         self._progress = self._fetch(ProgressRow.progress_id, ProgressRow, ids[Progress])
         self._shadow_hits = self._fetch(ShadowHitRow.hit_id, ShadowHitRow, ids[ShadowHit])
+        self._originals = self._fetch(OriginalRow.utterance_id, OriginalRow, ids[Sealed])
+        self._notes = self._fetch(NoteRow.note_id, NoteRow, ids[Note])
+        if ids[Takeover]:
+            rows = self._session.scalars(select(TakeoverRow).where(TakeoverRow.call_id.in_(ids[Takeover])))
+            self._takeovers = {row.takeover_id: row for row in rows}
 
     def apply(self, event: OutletEvent, at: str) -> Sequence[Stored]:
         """What people are told of this; nothing when the rows hold it already, or when it is not stored."""
@@ -176,6 +200,12 @@ class Projection:
                 self._advanced(event, at)
             case ShadowHit():
                 self._tried(event, at)
+            case Sealed():
+                self._sealed(event, at)
+            case Note():
+                self._noted(event, at)
+            case Takeover():
+                self._taken_over(event, at)
             case _:
                 pass
         return self._stored[before:]
@@ -255,7 +285,18 @@ class Projection:
 
     def _call(
         self,
-        event: CallEnded | Gap | Transcript | Alert | Marker | Hint | Emotion | Progress | ShadowHit,
+        event: CallEnded
+        | Gap
+        | Transcript
+        | Alert
+        | Marker
+        | Hint
+        | Emotion
+        | Progress
+        | ShadowHit
+        | Sealed
+        | Note
+        | Takeover,
         at: str,
     ) -> CallRow:
         """The call's row. One that was never announced is opened: its alerts are not to be lost."""
@@ -409,6 +450,50 @@ class Projection:
             row = ShadowHitRow(hit_id=event.id, call_id=event.call_id, at=at)
             self._shadow_hits[event.id] = self._add(row)
         row.rule_id, row.rule_version, row.body = event.rule_id, event.rule_version, _json(event)
+
+    def _sealed(self, event: Sealed, at: str) -> None:
+        """Kept to be opened by whoever may and says why; nobody is told."""
+        self._call(event, at)
+        row = self._originals.get(event.utterance_id)
+        if row is None:
+            row = OriginalRow(utterance_id=event.utterance_id, call_id=event.call_id)
+            self._originals[event.utterance_id] = self._add(row)
+        # Sealed again it looks different each time, and is the same.
+        row.box = event.box
+
+    # ── what people do with them ──────────────────────────────────────────────────────────────────
+
+    def _noted(self, event: Note, at: str) -> None:
+        if event.id in self._notes or event.call_id not in self._calls:
+            return
+        cursor = self._publish("note.added", event.call_id, at, event.media_ms, note=event)
+        row = NoteRow(note_id=event.id, call_id=event.call_id, cursor=cursor, body=_json(event))
+        self._notes[event.id] = self._add(row)
+
+    def _taken_over(self, event: Takeover, at: str) -> None:
+        """Asked for by one at a time; its outcome is told once."""
+        if event.call_id not in self._calls:
+            return
+        row = self._takeovers.get(event.id)
+        if event.state == "asked" and (row is not None or self._is_asked_for(event, at)):
+            return
+        if event.state != "asked" and (row is None or row.state != "asked"):
+            return
+        kind: EventType = f"takeover.{event.state}"  # type: ignore[assignment]
+        cursor = self._publish(kind, event.call_id, at, event.media_ms, takeover=event)
+        if row is None:
+            row = TakeoverRow(takeover_id=event.id, call_id=event.call_id)
+            self._takeovers[event.id] = self._add(row)
+        row.cursor, row.state, row.body = cursor, event.state, _json(event)
+
+    def _is_asked_for(self, event: Takeover, at: str) -> bool:
+        """Whether one of the call waits for its answer. A server that was killed never tells one."""
+        known = (
+            msgspec.json.decode(row.body, type=Takeover)
+            for row in self._takeovers.values()
+            if row.call_id == event.call_id and row.state == "asked"
+        )
+        return any((read(at) - read(one.at)).total_seconds() < ANSWERED_WITHIN_S for one in known)
 
     # ── rows ──────────────────────────────────────────────────────────────────────────────────────
 

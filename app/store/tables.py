@@ -188,6 +188,43 @@ class ProgressRow(Base):
     body: Mapped[str]
 
 
+class OriginalRow(Base):
+    """What was said in an utterance that redaction has changed, sealed: see ``app.sealing``."""
+
+    __tablename__ = "originals"
+    __table_args__ = (Index(None, "call_id"),)
+
+    utterance_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    box: Mapped[str]
+
+
+class NoteRow(Base):
+    """Written, never changed."""
+
+    __tablename__ = "notes"
+    __table_args__ = (Index(None, "call_id"),)
+
+    note_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    body: Mapped[str]
+    """The ``Note``."""
+
+
+class TakeoverRow(Base):
+    __tablename__ = "takeovers"
+    __table_args__ = (Index(None, "call_id"),)
+
+    takeover_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    """Of the event that told it last."""
+    state: Mapped[str]
+    body: Mapped[str]
+    """The ``Takeover``."""
+
+
 class ShadowHitRow(Base):
     """What a rule on trial found. No browser is told, so no event of the log made it."""
 

@@ -191,9 +191,10 @@ def house(
     book: RuleBook | None = None,
     url: str | None = None,
     outlet: Callable[[Store], Outlet] = lambda store: LocalOutlet(store, events_kept=EVENTS_KEPT),
+    set_: dict[str, Any] | None = None,
     **options: Any,
 ) -> Iterator[House]:
-    settings = Settings(data_dir=folder, _env_file=None)  # type: ignore[call-arg]
+    settings = Settings(data_dir=folder, _env_file=None, **(set_ or {}))  # type: ignore[call-arg]
     store = open_store(url or sqlite(folder))
     for role in ("agent", "supervisor", "inspector", "administrator"):
         # In a house without teams its administrator watches too.

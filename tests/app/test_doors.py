@@ -57,6 +57,11 @@ DOORS: dict[tuple[str, str], Action | str] = {
     ("GET", "/api/calls"): "call.read",
     ("GET", "/api/calls/{call_id}"): "call.read",
     ("GET", "/api/calls/{call_id}/audio"): "call.audio",
+    ("GET", "/api/calls/{call_id}/peaks"): "call.audio",
+    ("POST", "/api/calls/{call_id}/utterances/{utterance_id}/reveal"): "call.reveal",
+    ("POST", "/api/calls/{call_id}/notes"): "call.note",
+    ("POST", "/api/calls/{call_id}/takeover"): "call.takeover",
+    ("GET", "/api/calls/{call_id}/alerts/{alert_id}/evidence"): "call.export",
     ("POST", "/api/calls/{call_id}/listen"): "call.listen",
     ("PATCH", "/api/listening/{session_id}"): "call.listen",
     ("DELETE", "/api/listening/{session_id}"): "call.listen",
@@ -140,7 +145,7 @@ class Route(NamedTuple):
     def address(self) -> str:
         named = {"call_id": "c1", "alert_id": "a1", "session_id": "none", "username": "agent", "name": "none"}
         named |= {"kind": "agent", "rule_id": "redline.guarantee", "pack_id": "little"}
-        named |= {"draft_id": "1", "trial_id": "1", "publication_id": "1"}
+        named |= {"draft_id": "1", "trial_id": "1", "publication_id": "1", "utterance_id": "c1:agent:0"}
         return self.path.format(**named)
 
 

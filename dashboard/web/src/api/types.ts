@@ -201,6 +201,7 @@ export type Feeling = 'calm' | 'pleased' | 'anxious' | 'sad' | 'displeased' | 'a
 
 /** How somebody felt in one utterance: 0 (calm) to 10; `trend` above zero: it gets worse. */
 export interface Emotion {
+  utterance_id?: string
   role: Channel
   media_end_ms: number
   level: number
@@ -246,6 +247,51 @@ export interface Figures {
   answer_limit_s: number
 }
 
+/** What somebody wrote about a moment of a call; not for its agent. */
+export interface Note {
+  id: string
+  call_id: string
+  media_ms: number
+  by: string
+  at: string
+  text: string
+}
+
+/** Somebody asked the telephony to hand the call over. */
+export interface Takeover {
+  id: string
+  call_id: string
+  media_ms: number
+  by: string
+  at: string
+  reason: string
+  state: 'asked' | 'accepted' | 'failed'
+  attempts: number
+  /** Of HTTP. */
+  status: number | null
+  problem: 'refused' | 'unreachable' | 'timeout' | null
+}
+
+/** What a supervisor tells the agent while the call runs. */
+export interface Whisper {
+  id: string
+  call_id: string
+  text?: string
+  by?: string
+  media_ms?: number
+  /** Whether the agent has seen it. */
+  seen?: boolean
+}
+
+/** How loud a recording is: the largest sample of each bin, 255 is full scale. */
+export interface Waveform {
+  ready: boolean
+  duration_ms: number
+  bin_ms: number
+  /** Agent, customer; one where both are mixed. */
+  channels: number[][]
+}
+
 export type EventType =
   | 'call.started'
   | 'call.updated'
@@ -259,6 +305,12 @@ export type EventType =
   | 'hint.shown'
   | 'script.progress'
   | 'emotion.updated'
+  | 'note.added'
+  | 'takeover.asked'
+  | 'takeover.accepted'
+  | 'takeover.failed'
+  | 'whisper.sent'
+  | 'whisper.seen'
   | 'health'
 
 export interface Published {
@@ -280,6 +332,9 @@ export interface Published {
   progress?: Progress
   emotion?: Emotion
   health?: Health
+  note?: Note
+  takeover?: Takeover
+  whisper?: Whisper
 }
 
 export type Frame =
@@ -361,6 +416,14 @@ export interface CallDetail {
   utterances: (Text & { at?: string | null })[]
   alerts: FloorAlert[]
   markers: Marker[]
+  emotions?: Emotion[]
   /** The last changed last. */
   progress?: Progress[]
+  notes?: Note[]
+  takeovers?: Takeover[]
+  whispers?: Whisper[]
+  /** Utterances of which the original is kept. */
+  revealable?: string[]
+  keeps_originals?: boolean
+  takeover_possible?: boolean
 }

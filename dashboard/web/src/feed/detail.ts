@@ -1,6 +1,18 @@
 /** One call in full, and how one event changes it. Same manners as `reducer.ts`. */
 
-import type { CallDetail, CallView, FloorAlert, Marker, Progress, Published, Text } from '../api/types'
+import type {
+  CallDetail,
+  CallView,
+  Emotion,
+  FloorAlert,
+  Marker,
+  Note,
+  Progress,
+  Published,
+  Takeover,
+  Text,
+  Whisper,
+} from '../api/types'
 
 export interface DetailState {
   cursor: number
@@ -11,6 +23,16 @@ export interface DetailState {
   partials: Text[]
   alerts: FloorAlert[]
   markers: Marker[]
+  /** In the order in which they were told. */
+  emotions: Emotion[]
+  notes: Note[]
+  takeovers: Takeover[]
+  whispers: Whisper[]
+  /** Utterances of which the original is known to be kept. */
+  revealable: ReadonlySet<string>
+  /** Whether originals of what is said from now on are kept. */
+  keepsOriginals: boolean
+  takeoverPossible: boolean
   /** The lists that hold now, in the order in which they are shown. */
   progress: Progress[]
 }
@@ -26,6 +48,13 @@ export function loadDetail(detail: CallDetail): DetailState {
     partials: [],
     alerts: detail.alerts,
     markers: detail.markers,
+    emotions: detail.emotions ?? [],
+    notes: detail.notes ?? [],
+    takeovers: detail.takeovers ?? [],
+    whispers: detail.whispers ?? [],
+    revealable: new Set(detail.revealable),
+    keepsOriginals: detail.keeps_originals ?? false,
+    takeoverPossible: detail.takeover_possible ?? false,
     progress: (detail.progress ?? []).reduce(withProgress, []),
   }
 }
@@ -82,6 +111,26 @@ export function applyToDetail(state: DetailState, event: Published): DetailState
       break
     case 'script.progress':
       if (event.progress) next.progress = withProgress(state.progress, event.progress)
+      break
+    case 'emotion.updated':
+      if (event.emotion) next.emotions = upsert(state.emotions, event.emotion, (each) => each.utterance_id ?? `${each.role} ${each.media_end_ms}`)
+      break
+    case 'note.added':
+      if (event.note) next.notes = upsert(state.notes, event.note, (each) => each.id)
+      break
+    case 'takeover.asked':
+    case 'takeover.accepted':
+    case 'takeover.failed':
+      if (event.takeover) next.takeovers = upsert(state.takeovers, event.takeover, (each) => each.id)
+      break
+    case 'whisper.sent':
+    case 'whisper.seen':
+      if (event.whisper) {
+        const whisper = event.whisper
+        const known = state.whispers.find((each) => each.id === whisper.id)
+        const seen = event.type === 'whisper.seen' || known?.seen || whisper.seen
+        next.whispers = upsert(state.whispers, { ...known, ...whisper, seen }, (each) => each.id)
+      }
       break
     case 'marker.added':
       if (event.marker) next.markers = upsert(state.markers, event.marker, (each) => each.id)
