@@ -30,10 +30,12 @@ Action = Literal[
     "call.read",
     "call.audio",
     "call.listen",
+    "call.whisper",
     "call.tell",
     "call.ingest",
     "alert.handle",
     "alert.judge",
+    "desk.use",
     "presence.read",
     "rules.read",
     "rules.load",
@@ -44,13 +46,14 @@ Action = Literal[
 ]
 """``call.read``: lists, transcripts, alerts, the stream of events. ``call.tell``: what telephony systems tell
 of a call; ``call.ingest``: its audio. ``alert.handle``: take an alert while its call runs; ``alert.judge``:
-say afterwards whether it was right (``app.api.alert_rights`` says which step is which)."""
+say afterwards whether it was right (``app.api.alert_rights`` says which step is which). ``desk.use``: what
+only the agent of a call does; ``call.whisper``: tell that agent something while the call runs."""
 
 _WATCH: Final = frozenset[Action]({"call.read", "call.audio", "call.listen", "rules.read", "alert.judge"})
-_HANDLE: Final = frozenset[Action]({"alert.handle", "presence.read"})
+_HANDLE: Final = frozenset[Action]({"alert.handle", "presence.read", "call.whisper"})
 
 ROLES: Final[dict[str, frozenset[Action]]] = {
-    "agent": frozenset[Action]({"call.read", "call.audio"}),
+    "agent": frozenset[Action]({"call.read", "call.audio", "desk.use"}),
     "supervisor": _WATCH | _HANDLE,
     "inspector": _WATCH,
     "administrator": _WATCH

@@ -11,13 +11,26 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from streams.desk import HintAnswer, Whisper, WhisperSeen
+
 Channel = Literal["agent", "customer", "unknown"]
 """Who is heard on a channel; ``unknown`` is the one channel of a mixed mono recording."""
 
 Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["open", "acknowledged", "resolved", "false_alarm", "escalated", "withdrawn"]
 AlertAction = Literal[
-    "take", "release", "acknowledge", "resolve", "false_alarm", "reopen", "assign", "comment", "escalate"
+    "take",
+    "release",
+    "acknowledge",
+    "resolve",
+    "false_alarm",
+    "reopen",
+    "assign",
+    "comment",
+    "escalate",
+    "appeal",
+    "accept_appeal",
+    "reject_appeal",
 ]
 """What becomes of an alert by a person's wish, or (``escalate``) because its time is over."""
 Match = Literal["exact", "pinyin", "regex", "similar", "timer", "count", "entity", "signal", "script"]
@@ -444,6 +457,8 @@ class Alert(Struct, frozen=True, kw_only=True, tag=True):
     """Wall clock, RFC 3339: it escalates then, if nobody has taken it. ``None``: no clock runs. Set where it
     is stored, as who waits for it are people."""
     comments: int = 0
+    appeal: Literal["open", "accepted", "rejected"] | None = None
+    """What became of the agent's objection; ``None``: there is none."""
 
     @property
     def media_ms(self) -> int:
@@ -545,6 +560,8 @@ class Hint(Struct, frozen=True, kw_only=True, tag=True):
     rule_id: str
     text: dict[str, str]
     media_ms: int
+    severity: Severity = "info"
+    """Of the rule: of several that wait, the agent sees the most urgent first."""
 
 
 class ShadowHit(Struct, frozen=True, kw_only=True, tag=True):
@@ -581,6 +598,9 @@ EventType = Literal[
     "hint.shown",
     "script.progress",
     "emotion.updated",
+    "hint.answered",
+    "whisper.sent",
+    "whisper.seen",
     "health",
 ]
 
@@ -658,6 +678,10 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     health: Health | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
     emotion: Emotion | UnsetType = UNSET
+    answer: HintAnswer | UnsetType = UNSET
+    """Of ``hint.answered``."""
+    whisper: Whisper | UnsetType = UNSET
+    """Of ``whisper.sent`` and ``whisper.seen``: as it is then."""
 
 
 CallEvent = (
@@ -693,6 +717,9 @@ OutletEvent = (
     | Emotion
     | Progress
     | ShadowHit
+    | HintAnswer
+    | Whisper
+    | WhisperSeen
     | Health
 )
 """What the runner hands to the outlet, texts redacted."""

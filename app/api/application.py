@@ -13,8 +13,10 @@ from starlette.routing import BaseRoute
 from app.api import (
     accounts,
     alerts,
+    appeals,
     auditing,
     calls,
+    desk,
     events,
     floor,
     listen,
@@ -27,6 +29,7 @@ from app.api import (
     static,
     telephony,
     tokens,
+    whispers,
 )
 from app.api import health as machines
 from app.api.attempts import Attempts
@@ -101,13 +104,16 @@ def application(
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 
     problems.install(app)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, frames=settings.frame_origins)
     for part in (
         session,
         single,
         floor,
         calls,
         alerts,
+        appeals,
+        desk,
+        whispers,
         recordings,
         listen,
         rules,

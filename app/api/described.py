@@ -7,16 +7,18 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from app.api import floor_views, views
+from app.api import desk, floor_views, views
 from app.api.accounts import People
 from app.api.alerts import Assignees
 from app.api.auditing import AuditPage, AuditVerdict
 from app.api.presence import Presence
 from app.api.telephony import Taken
 from app.api.tokens import MadeToken, Tokens
+from app.api.whispers import Whispers
 from app.figures import Figures
 from app.store.users import Account
 from app.telephony import TelephonyEvent
+from streams.desk import HintAnswer, Whisper
 from streams.events import Published
 
 ANSWERS: dict[tuple[str, str], type] = {
@@ -35,6 +37,16 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("post", "/api/alerts/{alert_id}/reopen"): views.AlertView,
     ("post", "/api/alerts/{alert_id}/assign"): views.AlertView,
     ("post", "/api/alerts/{alert_id}/comment"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/appeal"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/accept-appeal"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/reject-appeal"): views.AlertView,
+    ("get", "/api/rules/usefulness"): views.Usefulnesses,
+    ("get", "/api/desk"): desk.Desk,
+    ("get", "/api/desk/calls/{call_id}"): desk.Review,
+    ("post", "/api/calls/{call_id}/hints/{hint_id}/answer"): HintAnswer,
+    ("get", "/api/calls/{call_id}/whispers"): Whispers,
+    ("post", "/api/calls/{call_id}/whispers"): Whisper,
+    ("post", "/api/calls/{call_id}/whispers/{whisper_id}/seen"): Whisper,
     ("post", "/api/calls/{call_id}/events"): Taken,
     ("get", "/api/presence"): Presence,
     ("get", "/api/people"): People,

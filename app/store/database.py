@@ -25,6 +25,7 @@ from app.store import postgres
 from app.store.alerts import Alerts
 from app.store.audit import Audit
 from app.store.calls import Calls
+from app.store.desk import Desk
 from app.store.log import Log
 from app.store.rules import Rules
 from app.store.sessions import Sessions
@@ -60,6 +61,7 @@ class Store:
         self.log = Log(self)
         self.calls = Calls(self)
         self.alerts = Alerts(self)
+        self.desk = Desk(self)
         self.users = Users(self)
         self.sessions = Sessions(self)
         self.tokens = Tokens(self)

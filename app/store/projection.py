@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 from sqlalchemy import insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from app.store.desk_projection import DeskProjection
 from app.store.tables import (
     AlertChangeRow,
     AlertRow,
@@ -31,6 +32,7 @@ from app.store.tables import (
 )
 from app.store.times import Patience
 from streams import alert_life
+from streams.desk import HintAnswer, Whisper, WhisperSeen
 from streams.events import (
     Alert,
     CallEnded,
@@ -79,7 +81,10 @@ def is_stored(event: OutletEvent) -> bool:
         | Hint
         | Emotion
         | Progress
-        | ShadowHit,
+        | ShadowHit
+        | HintAnswer
+        | Whisper
+        | WhisperSeen,
     )
 
 
@@ -106,11 +111,13 @@ class Projection:
         self._parts: list[Base] = []
         """New rows that belong to calls; the calls have to be there before them."""
         self._steps: list[Base] = []
-        """New rows that belong to alerts."""
+        """New rows that belong to alerts, or to hints."""
+        self._desk = DeskProjection(session, self._publish, self._parts, self._steps)
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
-        """Fetch what the store knows of everything these events name: nine queries at most."""
+        """Fetch what the store knows of everything these events name: twelve queries at most."""
+        events = list(events)
         ids: dict[type, set[str]] = defaultdict(set)
         agents: set[str] = set()
         for event in events:
@@ -130,6 +137,8 @@ class Projection:
                 case Decided():
                     ids[Alert].add(event.alert_id)
                     ids[Decided].add(event.id)
+                case HintAnswer():
+                    ids[Hint].add(event.hint_id)
             if is_stored(event) and not isinstance(event, Health):
                 ids[CallInfo].add(event.call_id)
         self._teams = self._teams_of(agents)
@@ -142,6 +151,7 @@ class Projection:
         self._emotions = self._fetch(EmotionRow.utterance_id, EmotionRow, ids[Emotion])
         self._progress = self._fetch(ProgressRow.progress_id, ProgressRow, ids[Progress])
         self._shadow_hits = self._fetch(ShadowHitRow.hit_id, ShadowHitRow, ids[ShadowHit])
+        self._desk.load(events)
 
     def apply(self, event: OutletEvent, at: str) -> Sequence[Stored]:
         """What people are told of this; nothing when the rows hold it already, or when it is not stored."""
@@ -173,6 +183,12 @@ class Projection:
                 self._advanced(event, at)
             case ShadowHit():
                 self._tried(event, at)
+            case HintAnswer():
+                self._desk.answered(event, self._hints.get(event.hint_id), at)
+            case Whisper():
+                self._desk.whispered(event, self._calls.get(event.call_id), at)
+            case WhisperSeen():
+                self._desk.seen(event, at)
             case _:
                 pass
         return self._stored[before:]
@@ -365,7 +381,7 @@ class Projection:
         if row is None:
             row = HintRow(hint_id=event.id, call_id=event.call_id, cursor=cursor)
             self._hints[event.id] = self._add(row)
-        row.body = body
+        row.rule_id, row.body = event.rule_id, body
 
     def _felt(self, event: Emotion, at: str) -> None:
         self._call(event, at)
