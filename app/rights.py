@@ -34,10 +34,12 @@ Action = Literal[
     "call.note",
     "call.takeover",
     "call.export",
+    "call.whisper",
     "call.tell",
     "call.ingest",
     "alert.handle",
     "alert.judge",
+    "desk.use",
     "presence.read",
     "rules.read",
     "rules.load",
@@ -50,7 +52,8 @@ Action = Literal[
 ]
 """``call.read``: lists, transcripts, alerts, the stream of events. ``call.tell``: what telephony systems tell
 of a call; ``call.ingest``: its audio. ``call.reveal``: read what was masked; ``call.note``: write and read
-notes; ``call.takeover``: ask the telephony to hand a call over; ``call.export``: take evidence away.
+notes; ``call.takeover``: ask the telephony to hand a call over; ``call.export``: take evidence away;
+``call.whisper``: tell the agent something while the call runs; ``desk.use``: what only its agent does.
 ``alert.handle``: take an alert while its call runs; ``alert.judge``: say afterwards whether it was right
 (``app.api.alert_rights`` says which step is which). ``rules.draft``: write drafts of rule packs and try them
 on stored calls; ``rules.publish``: approve somebody else's. Both are for administrators: a draft is one step
@@ -60,12 +63,12 @@ makes tokens would be two people."""
 _WATCH: Final = frozenset[Action](
     {"call.read", "call.audio", "call.listen", "call.note", "call.export", "rules.read", "alert.judge"}
 )
-_HANDLE: Final = frozenset[Action]({"alert.handle", "call.takeover", "presence.read"})
+_HANDLE: Final = frozenset[Action]({"alert.handle", "call.takeover", "call.whisper", "presence.read"})
 _REVEAL: Final = frozenset[Action]({"call.reveal"})
 """Not of administrators, who look after the account and the audit: nobody reads alone and unseen."""
 
 ROLES: Final[dict[str, frozenset[Action]]] = {
-    "agent": frozenset[Action]({"call.read", "call.audio"}),
+    "agent": frozenset[Action]({"call.read", "call.audio", "desk.use"}),
     "supervisor": _WATCH | _HANDLE | _REVEAL,
     "inspector": _WATCH | _REVEAL,
     "administrator": _WATCH

@@ -16,6 +16,7 @@ from app.errors import SettingsError
 from app.rights import ROLES
 from app.sealing import Keyring
 
+_ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9A-Fa-f:]+\](:\d{1,5})?")
 _BROKERS = re.compile(r"kafka://[^\s,/@]+:\d{1,5}(,[^\s,/@]+:\d{1,5})*")
 
 
@@ -121,6 +122,12 @@ class Settings(BaseSettings):
     oidc_teams: dict[str, str] = Field(
         default={}, description='{"group there": "team here", …}; the claim\'s own values if unset'
     )
+    desk_frames: str = Field(
+        default="", description="origins whose pages may show the agent's desk in a frame, behind spaces"
+    )
+    appeal_hours: float = Field(
+        default=72, ge=0, le=8_760, description="after a call, in which its agent may appeal; 0: never"
+    )
     secure_cookies: bool = Field(default=False, description="set it behind HTTPS")
     events_kept: int = Field(default=200_000, ge=1000, description="events a browser can resume over")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -136,6 +143,10 @@ class Settings(BaseSettings):
         self._check_oidc()
         self._check_takeover()
         Keyring.of(self.pii_keys)
+        if wrong := [origin for origin in self.frame_origins if not _ORIGIN.fullmatch(origin)]:
+            raise ValueError(
+                f"DUTING_DESK_FRAMES: expected origins such as https://phone.bank.example, came {wrong[0]!r}"
+            )
         if self.kafka_url is None:
             return self
         if not _BROKERS.fullmatch(self.kafka_url):
@@ -173,6 +184,11 @@ class Settings(BaseSettings):
     def brokers(self) -> tuple[str, ...]:
         """``host:port`` of each Kafka broker to begin with; empty without a cluster."""
         return tuple((self.kafka_url or "").removeprefix("kafka://").split(",")) if self.kafka_url else ()
+
+    @property
+    def frame_origins(self) -> tuple[str, ...]:
+        """Whose pages may show the desk in a frame."""
+        return tuple(self.desk_frames.split())
 
     @property
     def database(self) -> str:

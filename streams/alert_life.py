@@ -12,7 +12,11 @@ A person's wish, or the clock's (``escalate``), leads from one state to the next
     comment       any                              as it was
     take          any                              as it was, and theirs; open and escalated: acknowledged
     release       any                              as it was, nobody's; acknowledged: open
+    appeal        all but false_alarm, withdrawn   as it was; the agent's word against it, once
+    accept_appeal the same, with an open appeal    false_alarm
+    reject_appeal the same, with an open appeal    as it was
 
+Whoever judges an alert with an open appeal to be a false alarm has accepted the appeal.
 Who comes to ``open`` by one of these has the whole time before it escalates again. An alert that is given to
 somebody waits for them, and escalates if they do not answer. ``withdrawn`` is the rules' word, not people's:
 a later transcript did not bear the alert out. It can be commented, and raised again by the rules.
@@ -20,7 +24,7 @@ a later transcript did not bear the alert out. It can be commented, and raised a
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import structs
 
@@ -42,8 +46,13 @@ FROM: Final[dict[AlertAction, tuple[AlertState, ...]]] = {
     "comment": ANY,
     "take": ANY,
     "release": ANY,
+    "appeal": (*UNJUDGED, "resolved"),
+    "accept_appeal": (*UNJUDGED, "resolved"),
+    "reject_appeal": (*UNJUDGED, "resolved"),
 }
 """States in which an action is possible."""
+
+Appealed = Literal["open", "accepted", "rejected"] | None
 
 COMMENT_LENGTH: Final = 2000
 """Characters (code points) at most, of a comment and of a reason."""
@@ -75,7 +84,8 @@ def step(alert: Alert, wish: Decided, at: str, deadline: str | None) -> tuple[Al
         raise NotPossible(possible, alert)
     state, owner = _after(alert, wish)
     comments = alert.comments + (wish.action == "comment")
-    if (state, owner, comments) == (alert.state, alert.owner, alert.comments):
+    appeal = _appeal(alert, wish)
+    if (state, owner, comments, appeal) == (alert.state, alert.owner, alert.comments, alert.appeal):
         raise NotPossible(possible, alert)  # it is so already
     if state != "open":
         escalates_at = None
@@ -83,7 +93,9 @@ def step(alert: Alert, wish: Decided, at: str, deadline: str | None) -> tuple[Al
         escalates_at = alert.escalates_at
     else:
         escalates_at = deadline
-    changed = structs.replace(alert, state=state, owner=owner, escalates_at=escalates_at, comments=comments)
+    changed = structs.replace(
+        alert, state=state, owner=owner, escalates_at=escalates_at, comments=comments, appeal=appeal
+    )
     return changed, AlertChange(
         id=wish.id,
         action=wish.action,
@@ -103,8 +115,10 @@ def _after(alert: Alert, wish: Decided) -> tuple[AlertState, str | None]:
             return "acknowledged", wish.by
         case "resolve":
             return "resolved", alert.owner or wish.by
-        case "false_alarm":
+        case "false_alarm" | "accept_appeal":
             return "false_alarm", alert.owner or wish.by
+        case "appeal" | "reject_appeal":
+            return alert.state, alert.owner
         case "reopen":
             return "open", None
         case "escalate":
@@ -121,6 +135,20 @@ def _after(alert: Alert, wish: Decided) -> tuple[AlertState, str | None]:
             return "acknowledged" if alert.state in WAITING else alert.state, wish.owner
         case "release":
             return "open" if alert.state == "acknowledged" else alert.state, None
+
+
+def _appeal(alert: Alert, wish: Decided) -> Appealed:
+    """Of the agent's word against it. Raises ``NotPossible``."""
+    match wish.action:
+        case "appeal" if alert.appeal is None:
+            return "open"
+        case "accept_appeal" | "reject_appeal" if alert.appeal == "open":
+            return "accepted" if wish.action == "accept_appeal" else "rejected"
+        case "appeal" | "accept_appeal" | "reject_appeal":
+            raise NotPossible(FROM[wish.action], alert)
+        case "false_alarm" if alert.appeal == "open":
+            return "accepted"
+    return alert.appeal
 
 
 def found_again(known: Alert, found: Alert, deadline: str | None) -> Alert:
@@ -141,4 +169,5 @@ def found_again(known: Alert, found: Alert, deadline: str | None) -> Alert:
         latency_ms=known.latency_ms,
         escalates_at=running if state == "open" else None,
         comments=known.comments,
+        appeal=known.appeal,
     )

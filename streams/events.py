@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from streams.desk import HintAnswer, Whisper, WhisperSeen
 from streams.sealing import Sealed
 from streams.supervising import Note, Takeover
 
@@ -20,7 +21,18 @@ Channel = Literal["agent", "customer", "unknown"]
 Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["open", "acknowledged", "resolved", "false_alarm", "escalated", "withdrawn"]
 AlertAction = Literal[
-    "take", "release", "acknowledge", "resolve", "false_alarm", "reopen", "assign", "comment", "escalate"
+    "take",
+    "release",
+    "acknowledge",
+    "resolve",
+    "false_alarm",
+    "reopen",
+    "assign",
+    "comment",
+    "escalate",
+    "appeal",
+    "accept_appeal",
+    "reject_appeal",
 ]
 """What becomes of an alert by a person's wish, or (``escalate``) because its time is over."""
 Match = Literal["exact", "pinyin", "regex", "similar", "timer", "count", "entity", "signal", "script"]
@@ -447,6 +459,8 @@ class Alert(Struct, frozen=True, kw_only=True, tag=True):
     """Wall clock, RFC 3339: it escalates then, if nobody has taken it. ``None``: no clock runs. Set where it
     is stored, as who waits for it are people."""
     comments: int = 0
+    appeal: Literal["open", "accepted", "rejected"] | None = None
+    """What became of the agent's objection; ``None``: there is none."""
 
     @property
     def media_ms(self) -> int:
@@ -552,6 +566,8 @@ class Hint(Struct, frozen=True, kw_only=True, tag=True):
     rule_id: str
     text: dict[str, str]
     media_ms: int
+    severity: Severity = "info"
+    """Of the rule: of several that wait, the agent sees the most urgent first."""
 
 
 class ShadowHit(Struct, frozen=True, kw_only=True, tag=True):
@@ -592,6 +608,9 @@ EventType = Literal[
     "takeover.asked",
     "takeover.accepted",
     "takeover.failed",
+    "hint.answered",
+    "whisper.sent",
+    "whisper.seen",
     "health",
 ]
 
@@ -672,6 +691,10 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     note: Note | UnsetType = UNSET
     takeover: Takeover | UnsetType = UNSET
     """Of ``note.…`` and ``takeover.…``: told to those who supervise, not to the agent of the call."""
+    answer: HintAnswer | UnsetType = UNSET
+    """Of ``hint.answered``."""
+    whisper: Whisper | UnsetType = UNSET
+    """Of ``whisper.sent`` and ``whisper.seen``: as it is then."""
 
 
 CallEvent = (
@@ -710,6 +733,9 @@ OutletEvent = (
     | Sealed
     | Note
     | Takeover
+    | HintAnswer
+    | Whisper
+    | WhisperSeen
     | Health
 )
 """What the runner hands to the outlet, texts redacted."""

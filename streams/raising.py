@@ -95,6 +95,7 @@ def raised(
                 rule_id=card.id,
                 text=card.hint,
                 media_ms=detection.media_end_ms,
+                severity=card.severity,
             )
         )
     return out

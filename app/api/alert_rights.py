@@ -7,15 +7,26 @@ from collections.abc import Sequence
 from app.store import Person
 from streams.events import AlertAction
 
-AFTER_THE_CALL: tuple[AlertAction, ...] = ("comment", "resolve", "false_alarm")
+AFTER_THE_CALL: tuple[AlertAction, ...] = (
+    "comment",
+    "resolve",
+    "false_alarm",
+    "accept_appeal",
+    "reject_appeal",
+)
 """What an inspector judges, and not before the call has ended: until then it is the supervisors'."""
 
 
 def may(person: Person, action: AlertAction, *, live: bool) -> bool:
-    """``live``: whether the alert's call still runs."""
+    """``live``: whether the alert's call still runs.
+
+    An appeal is the agent's alone, and comes after the call: while it runs, a customer is to be looked after.
+    """
     match person.role:
         case "administrator" | "supervisor":
-            return True
+            return action != "appeal"
+        case "agent":
+            return action == "appeal" and not live
         case "inspector":
             return not live and action in AFTER_THE_CALL
         case _:

@@ -84,7 +84,7 @@ async def set_owner(alert_id: str, wish: Ownership, request: Request, person: Su
     """
     store: Store = request.app.state.store
     outlet: Outlet = request.app.state.outlet
-    alert = await _alert(store, alert_id, person)
+    alert = await alert_of(store, alert_id, person)
     owner = person.username if wish.owner == "me" else None
     theirs = owner is None and wish.expected not in (None, person.username)
     if theirs and person.role != "administrator":
@@ -102,7 +102,7 @@ async def set_owner(alert_id: str, wish: Ownership, request: Request, person: Su
             )
         ]
     )
-    alert = await _alert(store, alert_id, person)
+    alert = await alert_of(store, alert_id, person)
     if not told and alert.owner != owner:
         raise Problem("owner_changed", owner=alert.owner)
     return views.answer(alert)
@@ -111,45 +111,45 @@ async def set_owner(alert_id: str, wish: Ownership, request: Request, person: Su
 @router.post("/api/alerts/{alert_id}/acknowledge")
 async def acknowledge(alert_id: str, wish: Wish, request: Request, person: Overseer) -> Response:
     """Somebody looks after it from now on. Of several who ask at once one gets it, the others 409."""
-    return await _go(request, person, alert_id, "acknowledge", wish)
+    return await go(request, person, alert_id, "acknowledge", wish)
 
 
 @router.post("/api/alerts/{alert_id}/resolve")
 async def resolve(alert_id: str, wish: Judgement, request: Request, person: Overseer) -> Response:
     """It was right, and what was to be done is done."""
-    return await _go(request, person, alert_id, "resolve", wish, text=_reason(wish.reason))
+    return await go(request, person, alert_id, "resolve", wish, text=_reason(wish.reason))
 
 
 @router.post("/api/alerts/{alert_id}/false-alarm")
 async def false_alarm(alert_id: str, wish: Judgement, request: Request, person: Overseer) -> Response:
     """It was wrong: it counts against its rule."""
-    return await _go(request, person, alert_id, "false_alarm", wish, text=_reason(wish.reason))
+    return await go(request, person, alert_id, "false_alarm", wish, text=_reason(wish.reason))
 
 
 @router.post("/api/alerts/{alert_id}/reopen")
 async def reopen(alert_id: str, wish: Judgement, request: Request, person: Overseer) -> Response:
     """It was judged too early; it waits for somebody again."""
-    return await _go(request, person, alert_id, "reopen", wish, text=_reason(wish.reason))
+    return await go(request, person, alert_id, "reopen", wish, text=_reason(wish.reason))
 
 
 @router.post("/api/alerts/{alert_id}/assign")
 async def assign(alert_id: str, wish: Assignment, request: Request, person: Overseer) -> Response:
     """Somebody else is to look after it. It waits for them, and escalates if they do not answer."""
     store: Store = request.app.state.store
-    place = await check_sight(request, person, (await _alert(store, alert_id, person)).call_id)
+    place = await check_sight(request, person, (await alert_of(store, alert_id, person)).call_id)
     people = assignable(await run_in_threadpool(store.users.list))
     if wish.to not in {each.username for each in people if sees(each, place)}:
         raise Problem("unknown_person")
-    return await _go(request, person, alert_id, "assign", wish, owner=wish.to)
+    return await go(request, person, alert_id, "assign", wish, owner=wish.to)
 
 
 @router.post("/api/alerts/{alert_id}/comment")
 async def comment(alert_id: str, wish: Comment, request: Request, person: Overseer) -> Response:
     """Text, kept as it is but for private numbers, which are masked as in transcripts."""
-    text = _text(wish.text)
+    text = kept(wish.text)
     if not text:
         raise Problem("comment_empty")
-    return await _go(request, person, alert_id, "comment", Wish(), text=text)
+    return await go(request, person, alert_id, "comment", Wish(), text=text)
 
 
 class Assignee(Struct, frozen=True, kw_only=True):
@@ -193,7 +193,7 @@ def history(alert_id: str, request: Request, person: Overseer) -> Response:
     )
 
 
-async def _alert(store: Store, alert_id: str, person: Person) -> views.AlertView:
+async def alert_of(store: Store, alert_id: str, person: Person) -> views.AlertView:
     """The alert, if the person sees its call; else there is no such alert."""
     found = await run_in_threadpool(store.calls.alert, alert_id)
     if found is None:
@@ -202,7 +202,8 @@ async def _alert(store: Store, alert_id: str, person: Person) -> views.AlertView
     return views.alert_view(*found)
 
 
-def _text(text: str) -> str:
+def kept(text: str) -> str:
+    """A text as it is kept. Raises ``comment_too_long``."""
     text = text.strip()
     if len(text) > alert_life.COMMENT_LENGTH:
         raise Problem("comment_too_long", limit=str(alert_life.COMMENT_LENGTH), came=str(len(text)))
@@ -210,10 +211,10 @@ def _text(text: str) -> str:
 
 
 def _reason(text: str | None) -> str | None:
-    return _text(text or "") or None
+    return kept(text or "") or None
 
 
-async def _go(
+async def go(
     request: Request,
     person: Person,
     alert_id: str,
@@ -226,7 +227,7 @@ async def _go(
     """One step. Answers with the alert as it is then; asking twice is as asking once."""
     store: Store = request.app.state.store
     outlet: Outlet = request.app.state.outlet
-    alert = await _alert(store, alert_id, person)
+    alert = await alert_of(store, alert_id, person)
     live = await run_in_threadpool(store.calls.state, alert.call_id) == "live"
     if not may(person, action, live=live):
         raise Problem("role_not_allowed" if person.role != "inspector" or not live else "after_the_call")
@@ -249,7 +250,7 @@ async def _go(
 
     told = await outlet.append([decided(alert, wish.seen), *(decided(other, None) for other in others)])
     changed = [event.alert.id for event in told if isinstance(event.alert, events.Alert)]
-    now = await _alert(store, alert_id, person)
+    now = await alert_of(store, alert_id, person)
     if alert.id not in changed:
         last = await run_in_threadpool(store.alerts.last_step, alert_id)
         mine = last is not None and (last.action, last.by) == (action, person.username)

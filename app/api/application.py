@@ -13,8 +13,10 @@ from starlette.routing import BaseRoute
 from app.api import (
     accounts,
     alerts,
+    appeals,
     auditing,
     calls,
+    desk,
     events,
     evidence,
     floor,
@@ -33,6 +35,7 @@ from app.api import (
     supervising,
     telephony,
     tokens,
+    whispers,
 )
 from app.api import health as machines
 from app.api.attempts import Attempts
@@ -120,13 +123,16 @@ def application(
     app.state.feed = Feed(outlet, may_listen, heartbeat_s=heartbeat_s)
 
     problems.install(app)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, frames=settings.frame_origins)
     for part in (
         session,
         single,
         floor,
         calls,
         alerts,
+        appeals,
+        desk,
+        whispers,
         recordings,
         listen,
         supervising,

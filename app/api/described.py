@@ -11,7 +11,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from msgspec import Struct
 
-from app.api import floor_views, rule_details, rule_drafts, rule_history, rule_trials, views
+from app.api import desk, floor_views, rule_details, rule_drafts, rule_history, rule_trials, views
 from app.api.accounts import People
 from app.api.alerts import Assignees
 from app.api.auditing import AuditPage, AuditVerdict
@@ -21,11 +21,13 @@ from app.api.recordings import Waveform
 from app.api.supervising import Revealed
 from app.api.telephony import Taken
 from app.api.tokens import MadeToken, Tokens
+from app.api.whispers import Whispers
 from app.figures import Figures
 from app.rule_jobs import Compared
 from app.store.publications import Publication
 from app.store.users import Account
 from app.telephony import TelephonyEvent
+from streams.desk import HintAnswer, Whisper
 from streams.events import Published
 from streams.supervising import Note, Takeover
 
@@ -115,6 +117,16 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("post", "/api/alerts/{alert_id}/reopen"): views.AlertView,
     ("post", "/api/alerts/{alert_id}/assign"): views.AlertView,
     ("post", "/api/alerts/{alert_id}/comment"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/appeal"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/accept-appeal"): views.AlertView,
+    ("post", "/api/alerts/{alert_id}/reject-appeal"): views.AlertView,
+    ("get", "/api/rules/usefulness"): views.Usefulnesses,
+    ("get", "/api/desk"): desk.Desk,
+    ("get", "/api/desk/calls/{call_id}"): desk.Review,
+    ("post", "/api/calls/{call_id}/hints/{hint_id}/answer"): HintAnswer,
+    ("get", "/api/calls/{call_id}/whispers"): Whispers,
+    ("post", "/api/calls/{call_id}/whispers"): Whisper,
+    ("post", "/api/calls/{call_id}/whispers/{whisper_id}/seen"): Whisper,
     ("post", "/api/calls/{call_id}/events"): Taken,
     ("get", "/api/presence"): Presence,
     ("get", "/api/people"): People,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,6 +32,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 
+DESK = "/desk"
+
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -47,11 +50,21 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """ASGI middleware. Guards ``/api/``; puts the security headers on everything over HTTP."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, frames: Sequence[str] = ()) -> None:
+        """``frames``: origins whose pages may show the agent's desk, and nothing else, in a frame."""
         self._app = app
+        self._desk_headers = dict(SECURITY_HEADERS)
+        if frames:
+            self._desk_headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY.replace(
+                "frame-ancestors 'none'", f"frame-ancestors 'self' {' '.join(frames)}"
+            )
+            # It knows no list of origins; where both stand, browsers go by frame-ancestors.
+            del self._desk_headers["X-Frame-Options"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        api = scope.get("path", "").startswith("/api/")
+        path = scope.get("path", "")
+        api = path.startswith("/api/")
+        security = self._desk_headers if path == DESK else SECURITY_HEADERS
         if scope["type"] == "websocket" and api and not _may_connect(Headers(scope=scope)):
             # Any web page can open a socket here with this browser's cookies; it gets no handshake.
             await send({"type": "websocket.close", "code": NOT_ALLOWED})
@@ -63,7 +76,7 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in security.items():
                     headers.setdefault(name, value)
                 if api:
                     headers.setdefault("Cache-Control", "no-store")

@@ -16,11 +16,14 @@ from starlette.websockets import WebSocket
 from app.api.problems import Problem
 from app.api.vigil import Vigil, Watch
 from app.rights import Action, Placed, may, sees
+from app.settings import Settings
 from app.store import Person, Store
 from dashboard.feed import NOT_ALLOWED, NOT_LOGGED_IN, Refused
 from streams.events import Place
 
 COOKIE = "duting_session"
+DESK_COOKIE = "duting_desk"
+"""Of a desk in the frame of another site's page, where the usual cookie does not reach; only for agents."""
 
 
 class Credential(NamedTuple):
@@ -28,12 +31,15 @@ class Credential(NamedTuple):
 
     kind: Literal["session", "token"]
     secret: str
+    framed: bool = False
+    """It came with ``DESK_COOKIE``."""
 
     def person(self, store: Store) -> Person | None:
         """Who that is at this moment; ``None`` if it lets nobody in (any more)."""
-        return (
-            store.sessions.person(self.secret) if self.kind == "session" else store.tokens.person(self.secret)
-        )
+        if self.kind == "token":
+            return store.tokens.person(self.secret)
+        person = store.sessions.person(self.secret)
+        return None if self.framed and person is not None and person.role != "agent" else person
 
 
 def address_of(connection: HTTPConnection) -> str:
@@ -41,10 +47,16 @@ def address_of(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client is not None else "unknown"
 
 
-def token_of(connection: HTTPConnection) -> str | None:
+def token_of(connection: HTTPConnection, cookie: str = COOKIE) -> str | None:
     """The session's."""
-    token = connection.cookies.get(COOKIE)
+    token = connection.cookies.get(cookie)
     return token if token and len(token) <= 128 else None
+
+
+def framed_token_of(connection: HTTPConnection) -> str | None:
+    """That of a desk in another site's frame, where frames are allowed at all."""
+    settings: Settings = connection.app.state.settings
+    return token_of(connection, DESK_COOKIE) if settings.frame_origins else None
 
 
 def bearer_of(connection: HTTPConnection) -> str | None:
@@ -56,8 +68,10 @@ def credential_of(connection: HTTPConnection) -> Credential | None:
     """Who shows a token is meant by it, whatever cookies come along: one request is never two people."""
     if (bearer := bearer_of(connection)) is not None:
         return Credential("token", bearer[:256])
-    token = token_of(connection)
-    return Credential("session", token) if token is not None else None
+    if (token := token_of(connection)) is not None:
+        return Credential("session", token)
+    framed = framed_token_of(connection)
+    return Credential("session", framed, framed=True) if framed is not None else None
 
 
 def logged_in(request: Request) -> Person:
@@ -96,6 +110,8 @@ Supervisor = Annotated[Person, Depends(allowed("alert.handle"))]
 """Looks after alerts."""
 Overseer = Annotated[Person, Depends(allowed("alert.judge"))]
 """Says whether alerts were right."""
+Whisperer = Annotated[Person, Depends(allowed("call.whisper"))]
+AtTheDesk = Annotated[Person, Depends(allowed("desk.use"))]
 Colleague = Annotated[Person, Depends(allowed("presence.read"))]
 RuleKeeper = Annotated[Person, Depends(allowed("rules.load"))]
 RuleWriter = Annotated[Person, Depends(allowed("rules.draft"))]

@@ -40,12 +40,24 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "通话结束后才能评判这条预警。",
         "This alert can be judged once the call has ended.",
     ),
+    "desk_only": (
+        403,
+        "嵌入的座席工作台只供座席登录，其他账号请在独立窗口登录。",
+        "A desk in another page's frame lets in agents only; other accounts log in in a window of their own.",
+    ),
+    "appeal_after_the_call": (
+        403,
+        "通话结束后才能申诉。",
+        "An appeal can be made once the call has ended.",
+    ),
     "bad_origin": (403, "请求来自其他网站，已拒绝。", "The request came from another site and was refused."),
     "not_found": (404, "没有这个地址。", "There is nothing at this address."),
     "unknown_call": (404, "没有这通电话。", "There is no such call."),
     "unknown_utterance": (404, "没有这句话。", "There is no such utterance."),
     "no_original": (404, "这句话没有保留原文。", "The original of this text was not kept."),
     "unknown_alert": (404, "没有这条预警。", "There is no such alert."),
+    "unknown_hint": (404, "没有这条提示。", "There is no such hint."),
+    "unknown_whisper": (404, "没有这条耳语。", "There is no such whisper."),
     "unknown_account": (404, "没有这个账号。", "There is no such account."),
     "unknown_token": (404, "没有这个令牌。", "There is no such token."),
     "no_recording": (404, "这通电话没有录音。", "There is no recording of this call."),
@@ -74,6 +86,22 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         406,
         "需要只接收一路 Opus 音频的 SDP。",
         "Expected an offer that receives one audio track, in Opus.",
+    ),
+    "hint_answered": (
+        409,
+        "这条提示已经评价过，不能更改。",
+        "This hint has been judged already; that stands.",
+    ),
+    "appealed_already": (
+        409,
+        "这条预警已经申诉过，或已不能申诉。",
+        "There is an appeal against this alert already, or none is possible any more.",
+    ),
+    "appeal_over": (409, "已超过申诉期限。", "The time for an appeal is over."),
+    "no_open_appeal": (
+        409,
+        "这条预警没有待答复的申诉。",
+        "No appeal against this alert waits.",
     ),
     "call_ended": (409, "这通电话已经结束。", "The call has ended."),
     "heard_elsewhere": (
@@ -179,6 +207,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "文字过长，最多 2000 字，请缩短后再提交。",
         "The text is too long: 2,000 characters at most. Shorten it and send it again.",
     ),
+    "whisper_too_long": (
+        422,
+        "耳语过长，最多 500 字。",
+        "The whisper is too long: 500 characters at most.",
+    ),
     "comment_empty": (422, "请先写点什么。", "Please write something first."),
     "note_too_long": (
         422,
@@ -208,6 +241,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
     ),
     "etag_required": (428, "需要带上会话的 ETag（If-Match）。", "Expected If-Match with the session's ETag."),
     "too_many_attempts": (429, "尝试次数过多，请一分钟后再试。", "Too many attempts; try again in a minute."),
+    "too_many_whispers": (
+        429,
+        "这通电话的耳语过多，请稍后再发。",
+        "Too many whispers to this call; try again soon.",
+    ),
     "too_many_listeners": (429, "监听的人过多。", "Too many people listen."),
     "too_many_events": (
         429,

@@ -39,6 +39,13 @@ def precision(request: Request, _person: Overseer) -> Response:
     return views.answer(views.Precisions(rules=store.alerts.precision()))
 
 
+@router.get("/api/rules/usefulness")
+def usefulness(request: Request, _person: Overseer) -> Response:
+    """How often each rule's hints helped, as the agents said who saw them."""
+    store: Store = request.app.state.store
+    return views.answer(views.Usefulnesses(rules=store.desk.usefulness()))
+
+
 @router.get("/api/rules/schema")
 def rule_schema(_person: RuleReader) -> Response:
     """JSON Schema (2020-12) of rule packs: with it an editor completes and checks while one writes."""

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from app.api.attempts import Attempts
-from app.api.people import COOKIE, LoggedIn, address_of, token_of
+from app.api.people import COOKIE, DESK_COOKIE, LoggedIn, address_of, framed_token_of, token_of
 from app.api.problems import Problem
 from app.settings import Settings
 from app.store import Person, Store
@@ -27,6 +27,8 @@ router = APIRouter(tags=["session"])
 class Login(BaseModel):
     username: str = Field(min_length=1, max_length=64)
     password: str = Field(min_length=1, max_length=256)
+    framed: bool = False
+    """The desk asks, in the frame of another page."""
 
 
 class Door:
@@ -62,11 +64,18 @@ async def log_in(login: Login, request: Request) -> Response:
     settings: Settings = request.app.state.settings
     address = address_of(request)
     person = await request.app.state.door.check(store, login, address)
+    framed = login.framed and bool(settings.frame_origins)
+    if framed and person.role != "agent":
+        raise Problem("desk_only")
     lifetime = timedelta(hours=settings.session_hours)
     token = await asyncio.to_thread(store.sessions.open, person.username, lifetime, address)
-    await asyncio.to_thread(store.audit.record, person.username, "session.opened", None, address)
+    detail = "desk" if framed else None
+    await asyncio.to_thread(store.audit.record, person.username, "session.opened", None, address, detail)
     response = _user(person)
-    set_session(response, token, settings)
+    if framed:
+        set_framed_session(response, token, settings)
+    else:
+        set_session(response, token, settings)
     return response
 
 
@@ -82,6 +91,30 @@ def set_session(response: Response, token: str, settings: Settings) -> None:
     )
 
 
+def set_framed_session(response: Response, token: str, settings: Settings) -> None:
+    """For a frame in another site's page, and only below that site (``Partitioned``, CHIPS).
+
+    A strict cookie does not reach such a frame. That other sites make the browser send this one is no way
+    in: ``Guard`` refuses what their pages ask for, and ``Partitioned`` keeps it from them besides. Browsers
+    take it over HTTPS only, or from this machine.
+    """
+    response.set_cookie(
+        DESK_COOKIE,
+        token,
+        max_age=settings.session_hours * 3600,
+        httponly=True,
+        samesite="none",
+        secure=True,
+    )
+    _partition(response)
+
+
+def _partition(response: Response) -> None:
+    """Python writes this attribute from 3.14 on only."""
+    name, value = response.raw_headers[-1]
+    response.raw_headers[-1] = (name, value + b"; Partitioned")
+
+
 @router.get("/api/session")
 def who_am_i(person: LoggedIn) -> Response:
     """Who is logged in here."""
@@ -92,14 +125,17 @@ def who_am_i(person: LoggedIn) -> Response:
 def log_out(request: Request) -> Response:
     """Close the session, here and in the store. Also without one."""
     store: Store = request.app.state.store
-    token = token_of(request)
-    if token is not None and (person := store.sessions.person(token)) is not None:
-        store.sessions.revoke(token)
-        store.audit.record(person.username, "session.closed", None, address_of(request))
+    for token in (token_of(request), framed_token_of(request)):
+        if token is not None and (person := store.sessions.person(token)) is not None:
+            store.sessions.revoke(token)
+            store.audit.record(person.username, "session.closed", None, address_of(request))
     response = Response(status_code=204)
     response.delete_cookie(
         COOKIE, httponly=True, samesite="strict", secure=request.app.state.settings.secure_cookies
     )
+    if request.app.state.settings.frame_origins:
+        response.delete_cookie(DESK_COOKIE, httponly=True, samesite="none", secure=True)
+        _partition(response)
     return response
 
 

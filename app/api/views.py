@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from app.store.alerts import Precision
 from app.store.calls import Counts
+from app.store.desk import Usefulness
 from app.store.rules import Tally
 from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
 from streams.events import (
@@ -69,6 +70,10 @@ class AlertHistory(Struct, frozen=True, kw_only=True):
 
 class Precisions(Struct, frozen=True, kw_only=True):
     rules: list[Precision]
+
+
+class Usefulnesses(Struct, frozen=True, kw_only=True):
+    rules: list[Usefulness]
 
 
 class SpokenText(Text, frozen=True, kw_only=True):

@@ -58,6 +58,21 @@ class Alerts:
             body = session.scalar(row)
         return None if body is None else msgspec.json.decode(body, type=AlertChange)
 
+    def appeals(self, call_id: str) -> list[tuple[str, AlertChange]]:
+        """Appeals against a call's alerts and their answers, oldest first, each with its alert's id."""
+        rows = (
+            select(AlertChangeRow.alert_id, AlertChangeRow.body)
+            .join(AlertRow, AlertRow.alert_id == AlertChangeRow.alert_id)
+            .where(
+                AlertRow.call_id == call_id,
+                AlertChangeRow.action.in_(("appeal", "accept_appeal", "reject_appeal")),
+            )
+            .order_by(AlertChangeRow.cursor)
+        )
+        with self._store.reading() as session:
+            found = session.execute(rows).all()
+        return [(alert_id, msgspec.json.decode(body, type=AlertChange)) for alert_id, body in found]
+
     def of_call(self, alert_ids: list[str], call_id: str) -> list[Alert]:
         """Those of these alerts that are there and belong to the call."""
         rows = select(AlertRow.body).where(AlertRow.alert_id.in_(alert_ids), AlertRow.call_id == call_id)

@@ -32,6 +32,9 @@ STEPS: Final[dict[AlertAction, str]] = {
     "assign": "alert.assigned",
     "comment": "alert.commented",
     "escalate": "alert.escalated",
+    "appeal": "alert.appealed",
+    "accept_appeal": "alert.appeal_accepted",
+    "reject_appeal": "alert.appeal_rejected",
 }
 
 

@@ -26,6 +26,7 @@ from app.store.alerts import Alerts
 from app.store.audit import Audit
 from app.store.beside import Beside
 from app.store.calls import Calls
+from app.store.desk import Desk
 from app.store.drafts import Drafts
 from app.store.log import Log
 from app.store.publications import Publications
@@ -64,6 +65,7 @@ class Store:
         self.log = Log(self)
         self.calls = Calls(self)
         self.alerts = Alerts(self)
+        self.desk = Desk(self)
         self.users = Users(self)
         self.sessions = Sessions(self)
         self.tokens = Tokens(self)

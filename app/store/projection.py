@@ -16,6 +16,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.store.audit import CLOCK, STEPS, Deed, enter
+from app.store.desk_projection import DeskProjection
 from app.store.tables import (
     AlertChangeRow,
     AlertRow,
@@ -35,6 +36,7 @@ from app.store.tables import (
 )
 from app.store.times import Patience, read
 from streams import alert_life
+from streams.desk import HintAnswer, Whisper, WhisperSeen
 from streams.events import (
     Alert,
     CallEnded,
@@ -91,7 +93,10 @@ def is_stored(event: OutletEvent) -> bool:
         | ShadowHit
         | Sealed
         | Note
-        | Takeover,
+        | Takeover
+        | HintAnswer
+        | Whisper
+        | WhisperSeen,
     )
 
 
@@ -122,13 +127,15 @@ class Projection:
         self._parts: list[Base] = []
         """New rows that belong to calls; the calls have to be there before them."""
         self._steps: list[Base] = []
-        """New rows that belong to alerts."""
+        """New rows that belong to alerts, or to hints."""
         self._deeds: list[Deed] = []
         """What people did by these events, for the audit."""
+        self._desk = DeskProjection(session, self._publish, self._parts, self._steps)
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
         """Fetch what the store knows of everything these events name: twelve queries at most."""
+        events = list(events)
         ids: dict[type, set[str]] = defaultdict(set)
         agents: set[str] = set()
         for event in events:
@@ -152,6 +159,8 @@ class Projection:
                 case Decided():
                     ids[Alert].add(event.alert_id)
                     ids[Decided].add(event.id)
+                case HintAnswer():
+                    ids[Hint].add(event.hint_id)
             if is_stored(event) and not isinstance(event, Health):
                 ids[CallInfo].add(event.call_id)
         self._teams = self._teams_of(agents)
@@ -169,6 +178,7 @@ class Projection:
         if ids[Takeover]:
             rows = self._session.scalars(select(TakeoverRow).where(TakeoverRow.call_id.in_(ids[Takeover])))
             self._takeovers = {row.takeover_id: row for row in rows}
+        self._desk.load(events)
 
     def apply(self, event: OutletEvent, at: str) -> Sequence[Stored]:
         """What people are told of this; nothing when the rows hold it already, or when it is not stored."""
@@ -206,6 +216,12 @@ class Projection:
                 self._noted(event, at)
             case Takeover():
                 self._taken_over(event, at)
+            case HintAnswer():
+                self._desk.answered(event, self._hints.get(event.hint_id), at)
+            case Whisper():
+                self._desk.whispered(event, self._calls.get(event.call_id), at)
+            case WhisperSeen():
+                self._desk.seen(event, at)
             case _:
                 pass
         return self._stored[before:]
@@ -412,7 +428,7 @@ class Projection:
         if row is None:
             row = HintRow(hint_id=event.id, call_id=event.call_id, cursor=cursor)
             self._hints[event.id] = self._add(row)
-        row.body = body
+        row.rule_id, row.body = event.rule_id, body
 
     def _felt(self, event: Emotion, at: str) -> None:
         self._call(event, at)

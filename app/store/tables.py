@@ -152,12 +152,44 @@ class MarkerRow(Base):
 
 class HintRow(Base):
     __tablename__ = "hints"
-    __table_args__ = (Index(None, "call_id"),)
+    __table_args__ = (Index(None, "call_id"), Index(None, "rule_id"))
 
     hint_id: Mapped[str] = mapped_column(primary_key=True)
     call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
     cursor: Mapped[int]
+    rule_id: Mapped[str | None]
+    """``None`` for hints from before this was kept."""
     body: Mapped[str]
+
+
+class HintAnswerRow(Base):
+    """What its agent said of a hint."""
+
+    __tablename__ = "hint_answers"
+    __table_args__ = (Index(None, "call_id"), Index(None, "rule_id", "answer"))
+
+    hint_id: Mapped[str] = mapped_column(ForeignKey("hints.hint_id"), primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    """Of the event that told it last."""
+    at: Mapped[str]
+    rule_id: Mapped[str]
+    answer: Mapped[str]
+    username: Mapped[str]
+
+
+class WhisperRow(Base):
+    """A supervisor's words to the agent of a running call."""
+
+    __tablename__ = "whispers"
+    __table_args__ = (Index(None, "call_id", "cursor"),)
+
+    whisper_id: Mapped[str] = mapped_column(primary_key=True)
+    call_id: Mapped[str] = mapped_column(ForeignKey("calls.call_id"))
+    cursor: Mapped[int]
+    """Of the event that sent it."""
+    body: Mapped[str]
+    """The ``Whisper`` as it is now."""
 
 
 class EmotionRow(Base):

@@ -74,6 +74,16 @@ DOORS: dict[tuple[str, str], Action | str] = {
     ("POST", "/api/alerts/{alert_id}/comment"): "alert.judge",
     ("GET", "/api/alerts/{alert_id}/history"): "alert.judge",
     ("GET", "/api/alerts/assignees"): "alert.handle",
+    ("POST", "/api/alerts/{alert_id}/appeal"): "desk.use",
+    ("POST", "/api/alerts/{alert_id}/accept-appeal"): "alert.judge",
+    ("POST", "/api/alerts/{alert_id}/reject-appeal"): "alert.judge",
+    ("GET", "/api/desk"): "desk.use",
+    ("GET", "/api/desk/calls/{call_id}"): "desk.use",
+    ("POST", "/api/calls/{call_id}/hints/{hint_id}/answer"): "desk.use",
+    ("GET", "/api/calls/{call_id}/whispers"): "call.read",
+    ("POST", "/api/calls/{call_id}/whispers"): "call.whisper",
+    ("POST", "/api/calls/{call_id}/whispers/{whisper_id}/seen"): "desk.use",
+    ("GET", "/api/rules/usefulness"): "alert.judge",
     ("GET", "/api/rules"): "rules.read",
     ("GET", "/api/rules/precision"): "alert.judge",
     ("GET", "/api/rules/schema"): "rules.read",
@@ -146,6 +156,7 @@ class Route(NamedTuple):
         named = {"call_id": "c1", "alert_id": "a1", "session_id": "none", "username": "agent", "name": "none"}
         named |= {"kind": "agent", "rule_id": "redline.guarantee", "pack_id": "little"}
         named |= {"draft_id": "1", "trial_id": "1", "publication_id": "1", "utterance_id": "c1:agent:0"}
+        named |= {"hint_id": "none", "whisper_id": "none"}
         return self.path.format(**named)
 
 
