@@ -1,4 +1,4 @@
-"""What is published counts for every process: at once where it was done, within a look elsewhere, after a kill."""
+"""What is published counts for every process: here at once, elsewhere at the next look, after a kill."""
 
 from __future__ import annotations
 
