@@ -64,6 +64,16 @@ async def test_another_process_takes_what_is_published_at_its_next_look(store: S
     assert [await there.look(), await there.look()] == [None, "unchanged"]
 
 
+async def test_where_files_are_never_looked_at_what_is_published_counts_all_the_same(
+    store: Store, file: Path
+) -> None:
+    book = RuleBook.open(file, store.publications)
+    put(file, RULES.replace('"1"', '"7"'))
+    assert [await book.look(files=False), await book.look(files=False)] == [None, None]
+    publish(store, OTHER)
+    assert await book.look(files=False) == "loaded"
+
+
 async def test_a_pack_that_is_in_no_file_stands_beside_those_that_are(store: Store, file: Path) -> None:
     publish(store, OTHER.replace("id: little", "id: other").replace(".guarantee", ".sure"), "other")
     book = RuleBook.open(file, store.publications)
