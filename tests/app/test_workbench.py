@@ -33,24 +33,18 @@ async def bench(tmp_path: Path) -> AsyncIterator[Workbench]:
     store.close()
 
 
-async def test_jobs_are_done_by_one_child_which_is_kept_and_is_polite(bench: Workbench) -> None:
+async def test_one_polite_child_does_all_jobs_and_another_follows_when_it_dies_or_takes_too_long(
+    bench: Workbench,
+) -> None:
     found = await asyncio.gather(*(bench.done(SENTENCE) for _ in range(3)))
     assert all(isinstance(one, Rehearsed) and one.fired for one in found)
-    assert bench._child is not None
-    assert os.getpriority(os.PRIO_PROCESS, bench._child.pid) == min(19, os.nice(0) + rule_jobs.NICE)
-
-
-async def test_a_child_that_died_is_followed_by_another(bench: Workbench) -> None:
-    await bench.done(SENTENCE)
-    assert bench._child is not None
-    bench._child.kill()
+    child = bench._child
+    assert child is not None
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(19, os.nice(0) + rule_jobs.NICE)
+    child.kill()
     with pytest.raises(DraftError) as told:
         await bench.done(SENTENCE)
     assert told.value.code in ("took_too_long", "busy")
-    assert isinstance(await bench.done(SENTENCE), Rehearsed)
-
-
-async def test_a_job_that_takes_too_long_is_ended_and_the_next_is_served(bench: Workbench) -> None:
     bench._job_s = 0.01
     with pytest.raises(DraftError, match="took_too_long"):
         await bench.done(SENTENCE)

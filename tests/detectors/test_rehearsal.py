@@ -114,7 +114,7 @@ TURNS = st.lists(
 
 
 @given(TURNS)
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_whatever_is_said_the_answer_stays_within_its_bounds(turns: list[TestTurn]) -> None:
     found = rehearse(BANK, turns)
     assert len(found.nearly) <= MOST_NEAR
