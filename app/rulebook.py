@@ -43,6 +43,8 @@ reloads_total = Counter("duting_rules_reloads_total", "Times that rules were rea
 FILES: Final = "(files)"
 """In place of an account: nobody asked, the files or what is published had changed."""
 PROBLEMS_LOGGED: Final = 20
+PUBLISHED_S: Final = 2.0
+"""Between two looks at what is published, where files are never looked at."""
 
 Outcome = Literal["loaded", "unchanged", "refused"]
 Record = Callable[[str, str, str | None, str | None], None]
@@ -190,20 +192,20 @@ class RuleBook:
     # ── files ─────────────────────────────────────────────────────────────────────────────────────
 
     async def watch(self, every_s: float) -> None:
-        """Look at the files again and again, until cancelled; 0: never."""
-        while every_s > 0:
-            await asyncio.sleep(every_s)
+        """Look at files and publications again and again, until cancelled; 0: at publications alone."""
+        while True:
+            await asyncio.sleep(every_s or PUBLISHED_S)
             try:
-                await self.look()
+                await (self.look() if every_s else self.look(files=False))
             except Exception:  # whatever it is: the rules in force stay, and the next look may do better
                 log.exception("rules.look_failed")
 
-    async def look(self) -> Outcome | None:
+    async def look(self, *, files: bool = True) -> Outcome | None:
         """Read what has changed, files once they stand still; ``None`` if nothing has."""
         stamps = await asyncio.to_thread(_stamps, self._paths)
         settled, self._seen = stamps == self._seen, stamps
-        files = settled and stamps != self._stamps
-        if not files and not await asyncio.to_thread(self._is_published):
+        changed = files and settled and stamps != self._stamps
+        if not changed and not await asyncio.to_thread(self._is_published):
             return None
         return await self.reload(FILES)
 

@@ -23,10 +23,9 @@ from app.store import Person, Store
 from app.store.drafts import Hand
 from app.store.publications import Publication, Replaced
 from app.workbench import Workbench
-from detectors.rules import Pack, PackError
 from detectors.rules import Problem as PackProblem
-from detectors.rules.loader import Source, parse_packs
-from detectors.rules.outline import pack_id
+from detectors.rules.loader import Source
+from detectors.rules.outline import declared_id
 
 router = APIRouter(tags=["rules"])
 log = structlog.get_logger(__name__)
@@ -108,7 +107,7 @@ async def add(new: NewDraft, request: Request, person: RuleWriter) -> Response:
     text, wanted = new.text, new.pack
     if text is not None:
         _bounded(text)
-        wanted = wanted or await run_in_threadpool(pack_id, text)
+        wanted = wanted or declared_id(text)
         if wanted is None or len(wanted) > 100:
             raise Problem("draft_refused", problems=[_no_id()])
     source = await run_in_threadpool(book.sources.of, wanted or "")
@@ -206,7 +205,7 @@ async def approve(draft_id: int, step: Step, request: Request, person: RulePubli
                 step.seen,
                 result.version or "",
                 sources.head,
-                await run_in_threadpool(_replaced, sources, found.pack_id),
+                await run_in_threadpool(_replaced, book, sources, found.pack_id),
             )
             break
         except DraftError as error:
@@ -241,15 +240,14 @@ async def checked(request: Request, draft: Draft, sources: Sources) -> DraftChec
     """What is wrong with a draft beside these sources. Raises ``DraftError``."""
     bench: Workbench = request.app.state.bench
     own = f"{draft.pack_id}.yaml"
-    named = await run_in_threadpool(pack_id, draft.text)
-    if named is not None and named != draft.pack_id:
-        message = f"expected the id {draft.pack_id!r}, whose place it takes, came {named!r}"
-        return DraftCheck(problems=[PackProblem(own, 1, 1, message)], failed=[], own=own)
     texts = await run_in_threadpool(sources.instead, draft.pack_id, draft.text)
     answer = await bench.done(Check(texts, own))
     if isinstance(answer, Wrong):
         return DraftCheck(problems=[*sources.problems, *answer.problems], failed=[], own=own)
     assert isinstance(answer, Checked)
+    if answer.pack_id != draft.pack_id:
+        message = f"expected the id {draft.pack_id!r}, whose place it takes, came {answer.pack_id!r}"
+        return DraftCheck(problems=[PackProblem(own, 1, 1, message)], failed=[], own=own)
     return DraftCheck(
         problems=list(sources.problems),
         failed=list(answer.failed),
@@ -290,16 +288,13 @@ def _no_id() -> dict[str, object]:
     return structs.asdict(PackProblem("", 1, 1, "expected a pack with an id, or its id beside it"))
 
 
-def _replaced(sources: Sources, wanted: str) -> Replaced | None:
+def _replaced(book: RuleBook, sources: Sources, wanted: str) -> Replaced | None:
     """The file in whose place it comes."""
     file: Source | None = sources.file_of(wanted)
     if file is None:
         return None
-    try:
-        pack: Pack = parse_packs([file])
-    except PackError:  # a file behind a published pack is read by nobody
-        return Replaced("", file.text)
-    return Replaced(pack.version, file.text)
+    version = next((part.version for part in book.pack.parts if part.file == file.file), "")
+    return Replaced(version, file.text)
 
 
 def _told(draft: Draft, person: Person, status: int = 200) -> Response:

@@ -7,7 +7,7 @@ author of a pack sees everything at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Final
+from typing import Any, Final
 
 import yaml
 from msgspec import Struct
@@ -183,9 +183,13 @@ class Form:
 def compose(file: str, text: str) -> Form:
     """The document's root. Raises ``PackError`` when it is not YAML, is empty or grows without bound."""
     problems: list[Problem] = []
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
+        _check_depth(file, text, loader)
         # What a value means is asked by the field that holds it: every scalar is read as text.
-        node = yaml.compose(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
+        node = yaml.compose(text, Loader=loader)
+    except PackError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -206,6 +210,21 @@ def compose(file: str, text: str) -> Form:
             )
             raise PackError([problem])
     return Form(file, node, problems)
+
+
+def _check_depth(file: str, text: str, loader: Any) -> None:
+    """Composing calls itself for every level, in C: without a bound ten thousand brackets end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST + 8:
+                mark = event.start_mark
+                line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+                message = f"expected at most {_DEEPEST} levels, came more"
+                raise PackError([Problem(file, line, column, message)])
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _walk(root: yaml.Node) -> Iterator[yaml.Node]:

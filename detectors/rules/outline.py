@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import yaml
 
 from detectors.rules.form import PackError, compose
 from detectors.rules.script import PREFIX
+
+_DECLARED: Final = re.compile(r"^id:[ \t]*[\"']?([A-Za-z0-9._-]+)[\"']?[ \t]*(?:#.*)?$", re.MULTILINE)
 
 
 class Lines(NamedTuple):
@@ -17,6 +21,13 @@ class Lines(NamedTuple):
     last: int
 
 
+def declared_id(text: str) -> str | None:
+    """As ``pack_id``, at a glance: of a text that nobody has checked, which may be anything."""
+    match = _DECLARED.search(text)
+    return match.group(1) if match is not None else None
+
+
+@lru_cache(maxsize=64)
 def pack_id(text: str) -> str | None:
     """What the pack calls itself; ``None`` where that cannot be told."""
     try:
@@ -26,6 +37,7 @@ def pack_id(text: str) -> str | None:
     return _scalar(_value(root, "id"))
 
 
+@lru_cache(maxsize=16)
 def outline(text: str) -> dict[str, Lines]:
     """By rule id; nodes of scripts by what they raise. Raises ``PackError`` where it is no YAML."""
     root = compose("", text).node

@@ -188,7 +188,7 @@ class House:
 @contextmanager
 def house(
     folder: Path,
-    book: RuleBook | None = None,
+    book: RuleBook | Callable[[Store], RuleBook] | None = None,
     url: str | None = None,
     outlet: Callable[[Store], Outlet] = lambda store: LocalOutlet(store, events_kept=EVENTS_KEPT),
     set_: dict[str, Any] | None = None,
@@ -201,7 +201,7 @@ def house(
         teams = ("*",) if role == "administrator" else None
         store.users.ensure(role, PASSWORD, role.title(), role, teams)
     events = outlet(store)
-    book = book or RuleBook(PACK)
+    book = book(store) if callable(book) else book or RuleBook(PACK)
     book.record = store.audit.record
     app = application(settings, store, events, book, **options)
     with TestClient(app, raise_server_exceptions=False) as client:

@@ -23,9 +23,7 @@ from tests.app.store_support import (
     alert,
     ended,
     house,
-    open_store,
     said,
-    sqlite,
     started,
     until,
 )
@@ -54,12 +52,14 @@ class Here(Workbench):
 
 @pytest.fixture
 def at(tmp_path: Path, file: Path) -> Iterator[House]:
-    store = open_store(sqlite(tmp_path))
-    store.users.add("second", PASSWORD, "Second", "administrator", ["A"])
-    book = RuleBook.open(file, store.publications)
-    with house(tmp_path, book, bench=Here(store)) as opened:
+    def book(store: Store) -> RuleBook:
+        store.users.add("second", PASSWORD, "Second", "administrator", ["A"])
+        bench._store = store
+        return RuleBook.open(file, store.publications)
+
+    bench = Here(None)  # type: ignore[arg-type]
+    with house(tmp_path, book, bench=bench) as opened:
         yield opened
-    store.close()
 
 
 def ask(at: House, method: str, path: str, body: Any = None, status: int = 200, by: str | None = None) -> Any:
@@ -147,7 +147,8 @@ def test_of_two_who_change_a_draft_at_once_the_second_is_told(at: House) -> None
 def test_whatever_is_written_into_a_draft_is_kept_and_told_to_be_wrong(at: House) -> None:
     draft = begun(at)
     path = f"drafts/{draft['id']}"
-    for text in ("\0", "a: [", "- 1", "x" * 100_000, "&a [*a, *a]", "💥" * 1000):
+    long = ("x" * 100_000, "💥" * 1000, "[" * 100_000, "- " * 100_000)
+    for text in ("\0", "a: [", "- 1", "&a [*a, *a]", *long):
         draft = ask(at, "PUT", path, {"text": text, "seen": draft["digest"]})
         assert ask(at, "POST", f"{path}/check")["problems"], text[:20]
 
@@ -357,7 +358,7 @@ def test_backtests_run_one_at_a_time_and_can_be_cancelled(at: House) -> None:
     ask(at, "POST", f"backtests/{trial['id']}/cancel")
     assert ask(at, "GET", f"backtests/{trial['id']}")["trial"]["state"] == "cancelled"
     again = ask(at, "POST", f"drafts/{draft['id']}/backtests", body, 202)["trial"]
-    until(lambda: ask(at, "GET", f"backtests/{again['id']}")["trial"]["state"] == "done", 60)
+    assert again["state"] == "running"
     assert [one["id"] for one in ask(at, "GET", f"drafts/{draft['id']}/backtests")["trials"]] == [2, 1]
 
 

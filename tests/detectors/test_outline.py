@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.rules import DEFAULT_PACK, PackError, load_pack
-from detectors.rules.outline import outline, pack_id
+from detectors.rules.outline import declared_id, outline, pack_id
 
 TEXT = DEFAULT_PACK.read_text("utf-8")
 
@@ -33,6 +33,18 @@ def test_what_is_no_pack_has_no_id_and_no_lines(text: str) -> None:
     assert pack_id(text) is None
     with contextlib.suppress(PackError):
         assert outline(text) == {}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "- " * 100_000, "{a: " * 100_000, "? " * 100_000])
+def test_levels_without_end_are_a_problem_and_no_end_of_the_process(text: str) -> None:
+    with pytest.raises(PackError, match="levels"):
+        outline(text)
+
+
+def test_the_id_of_a_text_that_nobody_has_checked_is_read_at_a_glance() -> None:
+    assert declared_id(TEXT) == pack_id(TEXT) == "bank.zh"
+    assert declared_id('# x\nid: "a.b" # y\n') == "a.b"
+    assert declared_id("  id: a\nrules: []") is None
 
 
 @given(st.text(alphabet=" \n-:{}[]#&*'\"abidrules.", max_size=60))
