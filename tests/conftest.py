@@ -42,9 +42,9 @@ LIVE = (
     "tests/test_watchdog.py",
     "tests/benchmarks/test_wires.py",
 )
-"""Files whose tests speak in real time with servers of their own, and those in the browser. Where tests run in
-two processes these come one after another in one of them, and begin at once: they wait more than they compute,
-and two of them together would be a load that none of them is about."""
+"""Files whose tests speak in real time with servers of their own, beside those in the browser. Where tests
+run in two processes, these come one after another in one of them, and begin at once: they wait more than they
+compute, and two of them together would be a load that none of them is about."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
