@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def live(item: pytest.Item) -> bool:
         return file(item) in LIVE or file(item).endswith("_browser.py")
 
+    twice = sorted({one for one, times in Counter(item.nodeid for item in items).items() if times > 1})
+    if twice:
+        raise pytest.UsageError(f"tests of one name, of which only one would run: {', '.join(twice[:5])}")
     for item in items:
         item.add_marker(pytest.mark.xdist_group("live" if live(item) else file(item)))
     if os.environ.get("PYTEST_XDIST_WORKER"):
