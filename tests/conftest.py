@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,9 @@ LIVE = (
     "tests/test_watchdog.py",
     "tests/benchmarks/test_wires.py",
 )
-"""Files whose tests speak in real time with servers of their own, and those in the browser. Where tests run in
-two processes these come one after another in one of them, and begin at once: they wait more than they compute,
-and two of them together would be a load that none of them is about."""
+"""Files whose tests speak in real time with servers of their own, beside those in the browser. Where tests
+run in two processes, these come one after another in one of them, and begin at once: they wait more than they
+compute, and two of them together would be a load that none of them is about."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,6 +57,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def live(item: pytest.Item) -> bool:
         return file(item) in LIVE or file(item).endswith("_browser.py")
 
+    twice = sorted({one for one, times in Counter(item.nodeid for item in items).items() if times > 1})
+    if twice:
+        raise pytest.UsageError(f"tests of one name, of which only one would run: {', '.join(twice[:5])}")
     for item in items:
         item.add_marker(pytest.mark.xdist_group("live" if live(item) else file(item)))
     if os.environ.get("PYTEST_XDIST_WORKER"):

@@ -32,6 +32,11 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+LOADED = """
+() => document.querySelector('h1, h2, [role=alert]')
+  && !document.querySelector('[aria-busy=true], .el-skeleton')
+"""
+"""A page shows what it is about."""
 SCREEN = {"width": 1366, "height": 768}
 
 

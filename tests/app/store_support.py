@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +130,19 @@ def emotion(start_ms: int = 0, call_id: str = "c1", **changes: Any) -> Emotion:
     return Emotion(**(content | changes))
 
 
+@cache
+def _migrated() -> bytes:
+    """A file of SQLite with this version's schema and nothing in it: made once, copied after that."""
+    with tempfile.TemporaryDirectory() as folder:
+        Store.open(sqlite(Path(folder))).close()
+        return (Path(folder) / "test.db").read_bytes()
+
+
 def open_store(url: str) -> Store:
+    """The store at ``url``; where there is none yet, a new one."""
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not file.exists():
+        file.write_bytes(_migrated())
     store = Store.open(url)
     store.users = Users(store, QUICK)
     return store

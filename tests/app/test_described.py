@@ -5,6 +5,7 @@ A few inputs for each route here; for more of them, ``HYPOTHESIS_PROFILE=long`` 
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -46,6 +47,12 @@ from tests.app.store_support import (
     started,
 )
 
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 PROFILE = settings.get_current_profile_name()
 TOKEN = "the ingest token"
@@ -110,25 +117,27 @@ def described() -> Any:
 api = described()
 
 
-@api.parametrize()
-@settings(FEW if PROFILE == "duting" else settings(), suppress_health_check=list(HealthCheck))
-def test_no_input_makes_the_server_fail_or_answer_otherwise_than_described(
-    case: Any, web: FastAPI, store: Store
-) -> None:
-    token = store.sessions.open("administrator", timedelta(minutes=5))
-    if zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode()) % 4:
-        for name in set(case.path_parameters or ()) & set(KNOWN):
-            case.path_parameters[name] = KNOWN[name]
-    shown: dict[str, Any] = {"cookies": {COOKIE: token}, "headers": {"X-Duting": "1"}}
-    if case.path == "/api/calls/{call_id}/events":
-        shown = {"headers": {"Authorization": f"Bearer {TOKEN}"}}
-    response = case.call(base_url="http://testserver", app=web, **shown)
-    case.validate_response(
-        response,
-        checks=[
-            not_a_server_error,
-            status_code_conformance,
-            content_type_conformance,
-            response_schema_conformance,
-        ],
-    )
+def answers(operation: Any) -> Any:
+    """The test of one route: no input makes the server fail, or answer otherwise than described."""
+
+    @api.include(method=operation.method.upper(), path=operation.path).parametrize()
+    @settings(FEW if PROFILE == "duting" else settings(), suppress_health_check=list(HealthCheck))
+    def test(case: Any, web: FastAPI, store: Store) -> None:
+        token = store.sessions.open("administrator", timedelta(minutes=5))
+        if zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode()) % 4:
+            for name in set(case.path_parameters or ()) & set(KNOWN):
+                case.path_parameters[name] = KNOWN[name]
+        shown: dict[str, Any] = {"cookies": {COOKIE: token}, "headers": {"X-Duting": "1"}}
+        if case.path == "/api/calls/{call_id}/events":
+            shown = {"headers": {"Authorization": f"Bearer {TOKEN}"}}
+        response = case.call(base_url="http://testserver", app=web, **shown)
+        case.validate_response(response, checks=CHECKS)
+
+    return test
+
+
+# One by one, each with a name of its own: of several with one name only one would run beside others.
+for found in api.get_all_operations():
+    route = found.ok()
+    words = re.sub(r"\W+", "_", f"{route.method} {route.path}".lower()).strip("_")
+    globals()[f"test_{words}_answers_as_described"] = answers(route)
