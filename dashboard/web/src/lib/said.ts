@@ -4,10 +4,6 @@ import type { Channel, Mood, Speaking } from '@/api/types'
 import { say } from '@/i18n'
 import { curve, trendOf } from './curve'
 
-/** Of a side that speaks, and of one that does not; paths in a box of 24 by 24. */
-export const WAVE = 'M5 10v4M9 6.500v11M13 9v6M17 5v14M21 10.500v3'
-export const STILL = 'M1 12h22'
-
 export function speakingOf(speaking: Speaking, channels?: readonly Channel[]): { sides: readonly Channel[]; said: string } {
   const sides: Channel[] = channels?.length === 1 && channels[0] === 'unknown' ? ['unknown'] : ['agent', 'customer']
   const who = sides.filter((side) => speaking[side]).map((side) => say(`speaking.${side}`))
