@@ -8,16 +8,16 @@ from pathlib import Path
 
 from app.store import Store
 from tests.app.kill_appending import MOST
-from tests.app.store_support import alert, open_store, started
+from tests.app.store_support import alert, open_store, sqlite, started
 
 ROOT = Path(__file__).parent.parent.parent
 AT = "2026-03-01T08:30:00.125Z"
 
 
 def test_when_the_one_process_dies_no_step_is_without_its_entry_and_no_entry_without_its_step(
-    database_url: str,
+    tmp_path: Path,
 ) -> None:
-    kill_at_every_moment(database_url)
+    kill_at_every_moment(sqlite(tmp_path))
 
 
 def test_nor_when_it_is_one_of_several_gateways(postgres_url: str, redis_url: str) -> None:

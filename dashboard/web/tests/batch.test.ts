@@ -6,6 +6,7 @@ import { FloorMood } from '@/feed/mood'
 class Frames {
   waiting = new Map<number, () => void>()
   isHidden = false
+  isBusy = false
   time = 0
   private id = 0
   asked: number[] = []
@@ -19,6 +20,9 @@ class Frames {
   }
   hidden(): boolean {
     return this.isHidden
+  }
+  busy(): boolean {
+    return this.isBusy
   }
   now(): number {
     return this.time
@@ -60,7 +64,10 @@ describe('events of one frame', () => {
     frames.next()
     frames.time = 1300
     batch.add(3)
-    expect([frames.asked, taken]).toEqual([[0, 84, 0], [[1], [2]]])
+    frames.next()
+    frames.isBusy = true
+    batch.add(4)
+    expect([frames.asked, taken]).toEqual([[0, 84, 0, 300], [[1], [2], [3]]])
   })
 
   test('are taken at once when somebody needs them, and not again with the frame', () => {

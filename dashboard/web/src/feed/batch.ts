@@ -10,6 +10,8 @@ export interface Frames {
   request(act: () => void, inMs: number): number
   cancel(id: number): void
   hidden(): boolean
+  /** Whether the page has more urgent things to draw. */
+  busy(): boolean
   now(): number
 }
 
@@ -17,6 +19,7 @@ export interface Frames {
 const MOST_WAITING = 4000
 /** From one change of the page to the next. */
 const SHOWN_MS = 100
+const BUSY_MS = 300
 /** How often a page that nobody sees takes what came. */
 const HIDDEN_MS = 200
 
@@ -36,7 +39,10 @@ export class Batch<T> {
     else if (this.frames.hidden()) {
       if (this.frames.now() - this.takenAt >= HIDDEN_MS) this.flush()
       else this.frame ??= this.frames.request(() => this.flush(), HIDDEN_MS)
-    } else this.frame ??= this.frames.request(() => this.flush(), Math.max(0, this.takenAt + SHOWN_MS - this.frames.now()))
+    } else if (this.frame === null) {
+      const due = this.takenAt + (this.frames.busy() ? BUSY_MS : SHOWN_MS)
+      this.frame = this.frames.request(() => this.flush(), Math.max(0, due - this.frames.now()))
+    }
   }
 
   /** Takes at once what waits. */

@@ -108,11 +108,20 @@ export function onRaised(listener: (alert: FloorAlert) => void): () => void {
 /** An alert older than this was raised while the connection was cut; it is shown, but makes no sound. */
 const FRESH_MS = 30_000
 
+/** While somebody scrolls the wall what is said changes more rarely: the scrolling needs the time. */
+const SCROLLED_MS = 300
+let scrolledAt = -Infinity
+
+export function looksElsewhere(): void {
+  scrolledAt = performance.now()
+}
+
 const batch = new Batch<Published>(takeAll, {
   // A page that nobody sees gets no frames. Numbers of timers are kept apart by their sign.
   request: (act, inMs) => (inMs > 0 ? -window.setTimeout(act, inMs) : requestAnimationFrame(act)),
   cancel: (id) => (id < 0 ? window.clearTimeout(-id) : cancelAnimationFrame(id)),
   hidden: () => document.hidden,
+  busy: () => performance.now() - scrolledAt < SCROLLED_MS,
   now: () => performance.now(),
 })
 

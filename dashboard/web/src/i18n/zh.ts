@@ -106,6 +106,7 @@ const zh = {
     title: '通话墙',
     empty: '没有进行中的通话',
     emptyHint: '有电话接入时会自动出现在这里。',
+    emptyAdmin: '管理员只看得到账号里填的班组的通话，见“账号与权限”。',
     recent: '刚结束的通话',
     count: '{n} 通',
     some: '{n} / {all} 通',
