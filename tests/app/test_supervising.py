@@ -183,6 +183,10 @@ def test_a_note_is_bounded_and_says_something(at: House) -> None:
     assert write(at, "字" * (NOTE_LENGTH + 1)).json()["error"]["code"] == "note_too_long"
     assert write(at, " \n").json()["error"]["code"] == "comment_empty"
     assert write(at, "x", media_ms=-1).status_code == 422
+    assert write(at, "一\0二").json()["text"] == "一\ufffd二"
+    broken = b'{"text": "\\ud800", "media_ms": 0}'
+    headers = HEADERS | {"Content-Type": "application/json"}
+    assert at.client.post("/api/calls/c1/notes", headers=headers, content=broken).status_code in (201, 422)
 
 
 def test_the_agent_of_the_call_is_not_told_of_notes_and_reads_none(at: House) -> None:
