@@ -107,7 +107,7 @@ def measure(path: Path) -> Peaks:
 
 def _planes(frame: av.AudioFrame) -> np.ndarray:
     """Shape (channels, samples): floats to 1 as Opus comes out, integers as FLAC does."""
-    samples = frame.to_ndarray()
+    samples: np.ndarray = frame.to_ndarray()
     return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
 
 
