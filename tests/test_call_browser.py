@@ -303,6 +303,11 @@ def test_a_note_appears_at_the_other_ones_page_and_on_the_timeline(open_call, ho
         page.get_by_test_id("note-marker").wait_for()
         assert page.get_by_test_id("note").count() == 1
     assert li.get_by_test_id("note-text").input_value() == ""
+    wu.get_by_test_id("language").click()
+    wu.emulate_media(color_scheme="dark")
+    wu.get_by_test_id("reveal-open").click()
+    wu.get_by_test_id("reveal-reason").fill("complaint")
+    wu.screenshot(path=str(ARTIFACTS / "call-notes.png"))
 
 
 def test_a_running_call_is_heard_taken_over_and_grows(open_call, house):
