@@ -17,9 +17,9 @@ BEFORE_S = 1.0
 
 
 def clip(path: Path, start_ms: int, end_ms: int) -> bytes:
-    """The recording from ``start_ms`` to ``end_ms``, as far as there is any; 16 bits, at ``SAMPLE_RATE`` or less.
+    """The recording from ``start_ms`` to ``end_ms``, as far as there is any.
 
-    Raises ``av.FFmpegError`` or ``IndexError`` where it cannot be read.
+    16 bits, at ``SAMPLE_RATE`` or less. Raises ``av.FFmpegError`` or ``IndexError`` where it cannot be read.
     """
     with av.open(f"file:{path}") as container:
         stream = container.streams.audio[0]

@@ -117,6 +117,14 @@ def _clock(ms: int) -> str:
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self' file:"
 WHO: Final = {"agent": "座席 Agent", "customer": "客户 Customer", "unknown": "未分 Both"}
+STATE: Final = {
+    "open": "未处理 Open",
+    "acknowledged": "已知悉 Acknowledged",
+    "escalated": "已升级 Escalated",
+    "resolved": "已处理 Resolved",
+    "false_alarm": "误报 False alarm",
+    "withdrawn": "已撤回 Withdrawn",
+}
 SEVERITY: Final = {"critical": "严重 Critical", "warning": "警告 Warning", "info": "提示 Info"}
 
 
@@ -139,14 +147,14 @@ def _index(case: Case, heard: Sequence[SpokenText], start_ms: int, end_ms: int) 
         ("时刻 At", f"{_clock(alert.media_start_ms)}–{_clock(alert.media_end_ms)}"),
         ("依据 Evidence", alert.evidence.text),
         ("命中 Matched", "、".join(alert.evidence.matched) or "–"),
-        ("状态 State", alert.state),
+        ("状态 State", STATE[alert.state]),
         ("负责人 Owner", alert.owner or "–"),
         ("导出 Exported", f"{case.by} · {case.at} · Duting {case.duting}"),
     ]
     rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in facts)
     steps = "".join(
         f"<tr><td>{escape(one.at)}</td><td>{escape(one.by or '–')}</td>"
-        f"<td>{escape(one.action)}: {escape(one.from_state)} → {escape(one.to_state)}</td>"
+        f"<td>{escape(one.action)}: {STATE[one.from_state]} → {STATE[one.to_state]}</td>"
         f"<td>{escape(one.text or '')}</td></tr>"
         for one in case.history
     )

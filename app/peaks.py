@@ -30,6 +30,7 @@ from app.settings import for_a_child
 
 FOLDER: Final = ".peaks"
 BIN_MS: Final = 50
+BINS_AT_ONCE: Final = 100
 AT_ONCE, WAITING = 2, 16
 TIMEOUT_S: Final = 180.0
 NICE: Final = 15
@@ -81,34 +82,41 @@ def measure(path: Path) -> Peaks:
     mtime_ns = path.stat().st_mtime_ns
     with av.open(f"file:{path}") as container:
         stream = container.streams.audio[0]
-        plain = av.AudioResampler(format="s16p", layout=stream.layout.name, rate=stream.rate)
         size = stream.rate * BIN_MS // 1000
-        rest = np.zeros((stream.channels, 0), np.int16)
+        pieces: list[np.ndarray] = []
+        held = samples = 0
         found: list[np.ndarray] = []
-        samples = 0
         for frame in container.decode(stream):
-            frame.pts = None
-            for piece in plain.resample(frame):
-                planes = piece.to_ndarray()
-                samples += planes.shape[1]
-                rest = np.concatenate([rest, planes], axis=1)
-            if rest.shape[1] >= 20 * size:
-                whole = rest.shape[1] // size * size
-                found.append(_loudest(rest[:, :whole], size))
-                rest = rest[:, whole:]
-        if rest.shape[1]:
-            padded = np.zeros((rest.shape[0], -(-rest.shape[1] // size) * size), np.int16)
-            padded[:, : rest.shape[1]] = rest
+            planes = _planes(frame)
+            pieces.append(planes)
+            held += planes.shape[1]
+            samples += planes.shape[1]
+            if held >= BINS_AT_ONCE * size:
+                together = np.concatenate(pieces, axis=1)
+                whole = held // size * size
+                found.append(_loudest(together[:, :whole], size))
+                pieces, held = [together[:, whole:]], held - whole
+        if held:
+            padded = np.zeros((stream.channels, -(-held // size) * size), pieces[-1].dtype)
+            padded[:, :held] = np.concatenate(pieces, axis=1)
             found.append(_loudest(padded, size))
         together = np.concatenate(found, axis=1) if found else np.zeros((stream.channels, 0), np.uint8)
         duration_ms = samples * 1000 // stream.rate
     return Peaks(mtime_ns, float(BIN_MS), duration_ms, [channel.tobytes() for channel in together])
 
 
+def _planes(frame: av.AudioFrame) -> np.ndarray:
+    """Shape (channels, samples): floats to 1 as Opus comes out, integers as FLAC does."""
+    samples: np.ndarray = frame.to_ndarray()
+    return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
+
+
 def _loudest(samples: np.ndarray, size: int) -> np.ndarray:
     """Shape (channels, bins), of bytes."""
-    loud = np.abs(samples.astype(np.int32)).reshape(samples.shape[0], -1, size).max(axis=2)
-    return np.minimum(loud >> 7, 255).astype(np.uint8)
+    binned = samples.reshape(samples.shape[0], -1, size)
+    loud = np.maximum(binned.max(axis=2).astype(float), -binned.min(axis=2).astype(float))
+    full = 1.0 if samples.dtype.kind == "f" else 2.0 ** (8 * samples.dtype.itemsize - 1)
+    return np.clip(loud * 256 / full, 0, 255).astype(np.uint8)
 
 
 def kept_at(path: Path) -> Path:

@@ -165,21 +165,16 @@ def open_call(browser, house):  # noqa: F811
     """Opens a call's page in a browser of its own for somebody."""
     contexts = []
 
-    def open_(person, call_id, english=False, **options):
-        size = {"viewport": {"width": 1366, "height": 768}} | options
-        context = browser.new_context(locale="zh-CN", accept_downloads=True, **size)
+    def open_(person, call_id):
+        context = browser.new_context(viewport={"width": 1366, "height": 768}, locale="zh-CN")
         contexts.append(context)
         context.add_init_script(KEEP_PEER)
         page = context.new_page()
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(house.address)
-        page.get_by_test_id("login-username").fill(person)
-        page.get_by_test_id("login-password").fill(PASSWORD)
-        page.get_by_test_id("login-submit").click()
-        page.locator("[data-testid=connection-state][data-state=online]").wait_for()
-        if english:
-            page.get_by_test_id("language").click()
+        who = {"username": person, "password": PASSWORD}
+        address = f"{house.address}/api/session"
+        assert context.request.post(address, data=who, headers={"X-Duting": "1"}).ok
         page.goto(f"{house.address}/calls/{call_id}")
         page.get_by_test_id("call-head").wait_for()
         return page
@@ -308,6 +303,11 @@ def test_a_note_appears_at_the_other_ones_page_and_on_the_timeline(open_call, ho
         page.get_by_test_id("note-marker").wait_for()
         assert page.get_by_test_id("note").count() == 1
     assert li.get_by_test_id("note-text").input_value() == ""
+    wu.get_by_test_id("language").click()
+    wu.emulate_media(color_scheme="dark")
+    wu.get_by_test_id("reveal-open").click()
+    wu.get_by_test_id("reveal-reason").fill("complaint")
+    wu.screenshot(path=str(ARTIFACTS / "call-notes.png"))
 
 
 def test_a_running_call_is_heard_taken_over_and_grows(open_call, house):

@@ -41,7 +41,11 @@ class Exports:
         self.waiting = 0
 
 
-@router.get("/api/calls/{call_id}/alerts/{alert_id}/evidence")
+@router.get(
+    "/api/calls/{call_id}/alerts/{alert_id}/evidence",
+    response_class=Response,
+    responses={200: {"content": {"application/zip": {}}, "description": "The archive"}},
+)
 async def export(call_id: str, alert_id: str, request: Request, person: Exporter) -> Response:
     """One ZIP archive: sound, words, the alert with its rule and history, and the SHA-256 of each file."""
     store: Store = request.app.state.store

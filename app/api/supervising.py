@@ -22,6 +22,7 @@ from app.api.problems import Problem
 from app.outlet import Outlet
 from app.sealing import Keyring, Locked
 from app.store import Store
+from app.store.texts import clean
 from app.store.times import now, written
 from app.takeover import Takeovers
 from detectors.privacy import redact
@@ -100,7 +101,7 @@ async def note(call_id: str, wish: Remark, request: Request, person: Noter) -> R
         media_ms=wish.media_ms,
         by=person.username,
         at=written(now()),
-        text=redact(text),
+        text=redact(clean(text)),
     )
     await outlet.append([made])
     await run_in_threadpool(
@@ -163,7 +164,7 @@ def _reason(text: str) -> str:
         raise Problem("reason_needed")
     if len(reason) > REASON_LENGTH:
         raise Problem("reason_too_long", limit=str(REASON_LENGTH), came=str(len(reason)))
-    return redact(reason)
+    return redact(clean(reason))
 
 
 def _is_original(text: str, masked: str) -> bool:

@@ -32,6 +32,7 @@ from streams.gateway import GatewayRunner, Recognition
 from streams.judge import LocalJudge
 from streams.local import LocalRunner
 from streams.reading import Reader
+from streams.sealing import Sealed
 from streams.testing import LoudnessVad, ScriptedTranscriber, play, silence, tone
 
 PACK = parse_pack(
@@ -177,6 +178,31 @@ def take(following, value):
             following.read(value)
         case wire.Found():
             following.found(value)
+
+
+async def test_what_was_masked_is_sealed_by_whoever_follows_the_call():
+    sent = await heard(1)
+    following = Following(
+        detector=panel,
+        redact=lambda text: "*" * len(text),
+        wall=lambda: 1_000.0,
+        restore=lambda call_id: None,
+        seal=lambda utterance_id, text: f"{utterance_id}!{text}",
+    )
+    for value in [m.value for m in sent if isinstance(m.value, wire.Signal)] + await read(sent):
+        take(following, value)
+    told = [
+        wire.ALERTS.decode(wire.ALERTS.encode(m.value)) for m in following.take() if m.topic is wire.ALERTS
+    ]
+    said = {
+        one.utterance_id: one.text for one in told if isinstance(one, Transcript) and one.final and one.text
+    }
+    boxes = {one.utterance_id: one.box for one in told if isinstance(one, Sealed)}
+    assert set(boxes) == set(said) != set()
+    for utterance_id, box in boxes.items():
+        name, _, text = box.partition("!")
+        assert (name, len(text)) == (utterance_id, len(said[utterance_id]))
+        assert "*" not in text
 
 
 def standing(events):

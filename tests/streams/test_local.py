@@ -25,6 +25,7 @@ from streams.events import (
 )
 from streams.judge import LocalJudge
 from streams.local import CallRefused, LocalRunner
+from streams.sealing import Sealed
 from streams.testing import LoudnessVad, ScriptedTranscriber, play, silence, tone
 
 
@@ -119,6 +120,22 @@ async def test_speech_becomes_a_final_an_alert_and_a_marker_and_the_call_ends_af
     assert [m.alert_id for m in outlet.of(Marker)] == [alert.id]
     assert isinstance(outlet.events[-1], CallEnded)
     assert outlet.events[-1].media_ms == pytest.approx(2800, abs=40)
+
+
+async def test_what_was_masked_is_sealed_beside_its_final_and_nowhere_else():
+    outlet = Outlet()
+    run = runner(
+        outlet, script=lambda request: "卡号6222", seal=lambda utterance, text: f"{utterance}!{text}"
+    )
+    await run.start()
+    await whole_call(run, np.concatenate([silence(500), tone(1500), silence(800)]), paced=True)
+    await run.stop()
+    [final] = [t for t in outlet.of(Transcript) if t.final]
+    [sealed] = outlet.of(Sealed)
+    assert final.text == "卡号****"
+    assert sealed.box == f"{final.utterance_id}!卡号6222"
+    assert outlet.events.index(sealed) == outlet.events.index(final) + 1
+    assert not any("6222" in str(event) for event in outlet.events if event is not sealed)
 
 
 async def test_the_detector_hears_how_an_utterance_sounds_before_it_reads_what_it_says():

@@ -91,3 +91,30 @@ test('a call that moves to another script leaves the first; what the rules wait 
   const moved = applyToDetail(state, event(11, 'script.progress', { progress: checklist('sale') }))
   expect(moved.progress.map((each) => each.script)).toEqual(['sale', 'rules'])
 })
+
+test('notes, take-overs and emotions come once, also where the page knew them already', () => {
+  const note = { id: 'n1', call_id: 'c1', media_ms: 500, by: 'li', at: AT, text: '复听' }
+  const takeover = {
+    id: 't1', call_id: 'c1', media_ms: 900, by: 'li', at: AT, reason: '急', state: 'asked' as const,
+    attempts: 0, status: null, problem: null,
+  }
+  const emotion = { utterance_id: 'u', role: 'customer' as const, media_end_ms: 800, level: 2, trend: 0, feeling: 'calm' as const }
+  let state = loadDetail({ ...loaded, notes: [note] })
+  state = applyToDetail(state, event(11, 'note.added', { note }))
+  state = applyToDetail(state, event(12, 'takeover.asked', { takeover }))
+  state = applyToDetail(state, event(13, 'takeover.accepted', { takeover: { ...takeover, state: 'accepted' } }))
+  state = applyToDetail(state, event(14, 'emotion.updated', { emotion }))
+  state = applyToDetail(state, event(15, 'emotion.updated', { emotion: { ...emotion, level: 7 } }))
+  expect(state.notes).toEqual([note])
+  expect(state.takeovers.map((each) => each.state)).toEqual(['accepted'])
+  expect(state.emotions.map((each) => each.level)).toEqual([7])
+})
+
+test('a whisper that was seen stays seen, whatever comes after', () => {
+  const whisper = { id: 'w1', call_id: 'c1', text: '先安抚', by: 'li', media_ms: 1000 }
+  let state = applyToDetail(loadDetail(loaded), event(11, 'whisper.sent', { whisper }))
+  expect(state.whispers[0]?.seen).toBeFalsy()
+  state = applyToDetail(state, event(12, 'whisper.seen', { whisper: { id: 'w1', call_id: 'c1' } }))
+  state = applyToDetail(state, event(13, 'whisper.sent', { whisper }))
+  expect(state.whispers).toEqual([{ ...whisper, seen: true }])
+})
