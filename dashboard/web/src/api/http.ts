@@ -9,12 +9,17 @@ import type {
   AuditVerdict,
   CallDetail,
   CallPage,
+  Desk,
   Figures,
   Floor,
   FloorAlert,
+  HintAnswer,
   Names,
+  Review,
   RulePrecision,
   User,
+  Whisper,
+  Worth,
 } from './types'
 
 export class ApiError extends Error {
@@ -106,7 +111,7 @@ function learnClock(date: string | null): void {
 const segment = encodeURIComponent
 
 /** The steps that a person can ask for, as the addresses name them. */
-export type AlertStep = 'acknowledge' | 'resolve' | 'false-alarm' | 'reopen' | 'assign' | 'comment'
+export type AlertStep = 'acknowledge' | 'resolve' | 'false-alarm' | 'reopen' | 'assign' | 'comment' | 'accept-appeal' | 'reject-appeal'
 
 export interface AlertWish {
   /** The alert as it was shown; nothing happens unless it still is so. */
@@ -151,5 +156,14 @@ export const api = {
   alertHistory: (id: string) => request<AlertHistory>('GET', `/api/alerts/${segment(id)}/history`),
   assignees: () => request<{ people: User[] }>('GET', '/api/alerts/assignees'),
   precision: () => request<{ rules: RulePrecision[] }>('GET', '/api/rules/precision'),
+  deskLogin: (username: string, password: string) =>
+    request<{ user: User }>('POST', '/api/session', { username, password, framed: window.self !== window.top }, true),
+  desk: () => request<Desk>('GET', '/api/desk'),
+  review: (id: string) => request<Review>('GET', `/api/desk/calls/${segment(id)}`),
+  answerHint: (call: string, hint: string, answer: Worth) =>
+    request<HintAnswer>('POST', `/api/calls/${segment(call)}/hints/${segment(hint)}/answer`, { answer }),
+  seenWhisper: (call: string, whisper: string, confirmed: boolean) =>
+    request<Whisper>('POST', `/api/calls/${segment(call)}/whispers/${segment(whisper)}/seen`, { confirmed }),
+  appeal: (id: string, reason: string) => request<FloorAlert>('POST', `/api/alerts/${segment(id)}/appeal`, { reason }),
   audioUrl: (id: string) => `/api/calls/${segment(id)}/audio`,
 }
