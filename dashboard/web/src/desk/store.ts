@@ -160,11 +160,17 @@ export async function answerHint(hint: Hint, worth: Worth): Promise<void> {
 }
 
 const telling = new Set<string>()
+let confirmedAt = -Infinity
 
 /** It stands on the screen (once a whisper), or was read. */
 export async function seeWhisper(whisper: Whisper, confirmed: boolean): Promise<void> {
   const key = `${whisper.id} ${confirmed}`
   if (telling.has(key) || (confirmed ? whisper.confirmed_at : whisper.seen_at)) return
+  if (confirmed) {
+    // The next whisper takes the place of the one that was confirmed: the second click was not meant for it.
+    if (performance.now() - confirmedAt < SETTLE_MS) return
+    confirmedAt = performance.now()
+  }
   telling.add(key)
   try {
     const now = await api.seenWhisper(whisper.call_id, whisper.id, confirmed)
