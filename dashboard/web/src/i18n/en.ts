@@ -425,7 +425,7 @@ const en: Messages = {
     noHint: 'Nothing to suggest',
     announceHint: 'New hint: {text}',
     waiting: '{n} more',
-    waitingUrgent: '{n} more, one is urgent',
+    waitingUrgent: '{n} more, urgent',
     useful: 'Useful',
     notUseful: 'Not useful',
     dismiss: 'Dismiss',
