@@ -233,10 +233,10 @@ def _without_texts(node: Any) -> Any:
 SPEECH: Final = Topic[Speech | Search]("speech", Speech | Search, 1, "053504c08e87")
 TRANSCRIPTS: Final = Topic[Read | Found]("transcripts", Read | Found, 1, "a2fc8683c9a7")
 SIGNALS: Final = Topic[Signal]("signals", Signal, 1, "72e5538f7277")
-ALERTS: Final = Topic[Told]("alerts", Told, 2, "22c7c917fda4")
+ALERTS: Final = Topic[Told]("alerts", Told, 2, "0db68782abeb")
 """Also what has its place between alerts: redacted texts, who speaks, where a script stands, the end."""
 MARKERS: Final = Topic[Marker]("markers", Marker, 1, "6bb6125422e3")
-HINTS: Final = Topic[Hint]("hints", Hint, 1, "faa46869d902")
+HINTS: Final = Topic[Hint]("hints", Hint, 1, "d3cf812ef6fd")
 TOPICS: Final[tuple[Topic[Any], ...]] = (SPEECH, TRANSCRIPTS, SIGNALS, ALERTS, MARKERS, HINTS)
 
 

@@ -65,6 +65,7 @@ def call(call_id: str, request: Request, person: Reader) -> Response:
             # What is added between the two looks comes as an event as well, and is the same.
             notes=store.beside.notes(call_id) if supervises else [],
             takeovers=store.beside.takeovers(call_id) if supervises else [],
+            whispers=store.desk.whispers(call_id) if supervises else [],
             revealable=store.beside.originals(call_id) if may(person, "call.reveal") else [],
             keeps_originals=bool(request.app.state.keyring),
             takeover_possible=request.app.state.takeovers.possible,

@@ -14,6 +14,7 @@ from app.store.calls import Counts
 from app.store.desk import Usefulness
 from app.store.rules import Tally
 from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
+from streams.desk import Whisper
 from streams.events import (
     Alert,
     AlertChange,
@@ -96,6 +97,7 @@ class CallDetail(Struct, frozen=True, kw_only=True):
     """One of each script that the call has been in, the last changed last."""
     notes: list[Note] = []
     takeovers: list[Takeover] = []
+    whispers: list[Whisper]
     """Both are told to those who supervise, not to the agent."""
     revealable: list[str] = []
     """Utterances of which the original is kept, for those who may read it."""

@@ -77,7 +77,8 @@ def test_every_step_says_who_when_and_from_what() -> None:
 def test_what_the_table_does_not_allow_is_refused_with_what_was_expected_and_what_came(
     action: AlertAction, state: AlertState
 ) -> None:
-    before = alert(state=state, owner="wang", escalates_at=LATER if state == "open" else None)
+    appeal = "open" if action in ("accept_appeal", "reject_appeal") else None
+    before = alert(state=state, owner="wang", escalates_at=LATER if state == "open" else None, appeal=appeal)
     asked = wish(action, owner="zhao", deadline=LATER)
     if state in alert_life.FROM[action]:
         after, change = step(before, asked, AT, None)
@@ -88,6 +89,34 @@ def test_what_the_table_does_not_allow_is_refused_with_what_was_expected_and_wha
     assert refused.value.expected == alert_life.FROM[action]
     assert refused.value.came is before
     assert state in str(refused.value)
+
+
+@pytest.mark.parametrize("state", alert_life.FROM["appeal"])
+def test_an_appeal_changes_no_state_and_is_made_once(state: AlertState) -> None:
+    before = alert(state=state, owner="wang", escalates_at=LATER if state == "open" else None)
+    appealed = go(before, "appeal", "8001", text="不是我说的")
+    assert appealed == structs.replace(before, appeal="open")
+    with pytest.raises(NotPossible):
+        go(appealed, "appeal", "8001")
+    rejected = go(appealed, "reject_appeal", text="原话如此")
+    assert rejected == structs.replace(before, appeal="rejected")
+    for action in ("appeal", "accept_appeal", "reject_appeal"):
+        with pytest.raises(NotPossible):
+            go(rejected, action)
+
+
+def test_an_accepted_appeal_and_a_false_alarm_are_the_same() -> None:
+    appealed = go(alert(), "appeal", "8001")
+    accepted = go(appealed, "accept_appeal")
+    assert (accepted.state, accepted.owner, accepted.appeal) == ("false_alarm", "li", "accepted")
+    assert go(appealed, "false_alarm") == accepted
+    assert go(appealed, "resolve").appeal == "open"
+
+
+def test_without_an_appeal_there_is_nothing_to_answer() -> None:
+    for action in ("accept_appeal", "reject_appeal"):
+        with pytest.raises(NotPossible):
+            go(alert(), action)
 
 
 def test_an_alert_that_nobody_took_escalates_once_and_can_still_be_taken() -> None:
@@ -228,11 +257,15 @@ class Life(RuleBasedStateMachine):
             if change.action == "comment":
                 assert (change.from_state, change.from_owner) == (change.to_state, change.to_owner)
         assert self.alert.comments == self.comments
+        assert sum(change.action == "appeal" for change in self.changes) == (self.alert.appeal is not None)
 
     @invariant()
     def what_it_is_about_never_changes(self) -> None:
         kept = structs.replace(alert(), escalates_at=None)
-        assert structs.replace(self.alert, state="open", owner=None, escalates_at=None, comments=0) == kept
+        bare = structs.replace(
+            self.alert, state="open", owner=None, escalates_at=None, comments=0, appeal=None
+        )
+        assert bare == kept
 
 
 Life.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)

@@ -34,6 +34,14 @@ export async function login(username: string, password: string): Promise<void> {
   asked = Promise.resolve()
 }
 
+/** At the desk, which may stand in the frame of another page. */
+export async function deskLogin(username: string, password: string): Promise<void> {
+  const answer = await api.deskLogin(username, password)
+  user.value = answer.user
+  expired.value = false
+  asked = Promise.resolve()
+}
+
 export async function logout(): Promise<void> {
   // Also a server that cannot be reached must not keep a person logged in on this screen.
   await api.logout().catch(() => undefined)

@@ -110,11 +110,11 @@ test('notes, take-overs and emotions come once, also where the page knew them al
   expect(state.emotions.map((each) => each.level)).toEqual([7])
 })
 
-test('a whisper that was seen stays seen, whatever comes after', () => {
+test('a whisper is there once, as the agent has seen it last', () => {
   const whisper = { id: 'w1', call_id: 'c1', text: '先安抚', by: 'li', media_ms: 1000 }
-  let state = applyToDetail(loadDetail(loaded), event(11, 'whisper.sent', { whisper }))
-  expect(state.whispers[0]?.seen).toBeFalsy()
-  state = applyToDetail(state, event(12, 'whisper.seen', { whisper: { id: 'w1', call_id: 'c1' } }))
-  state = applyToDetail(state, event(13, 'whisper.sent', { whisper }))
-  expect(state.whispers).toEqual([{ ...whisper, seen: true }])
+  const seen = { ...whisper, seen_at: '2026-11-26T12:00:00.000Z' }
+  let state = applyToDetail(loadDetail({ ...loaded, whispers: [whisper] }), event(11, 'whisper.sent', { whisper }))
+  expect(state.whispers).toEqual([whisper])
+  state = applyToDetail(state, event(12, 'whisper.seen', { whisper: seen }))
+  expect(state.whispers).toEqual([seen])
 })

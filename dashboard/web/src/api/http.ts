@@ -9,16 +9,20 @@ import type {
   AuditVerdict,
   CallDetail,
   CallPage,
+  Desk,
   Figures,
   Floor,
   FloorAlert,
+  HintAnswer,
   Names,
   Note,
+  Review,
   RulePrecision,
   Takeover,
   User,
   Waveform,
   Whisper,
+  Worth,
 } from './types'
 
 export class ApiError extends Error {
@@ -134,7 +138,7 @@ async function plain(method: string, path: string, headers: Record<string, strin
 export type Ears = 'both' | 'agent' | 'customer'
 
 /** The steps that a person can ask for, as the addresses name them. */
-export type AlertStep = 'acknowledge' | 'resolve' | 'false-alarm' | 'reopen' | 'assign' | 'comment'
+export type AlertStep = 'acknowledge' | 'resolve' | 'false-alarm' | 'reopen' | 'assign' | 'comment' | 'accept-appeal' | 'reject-appeal'
 
 export interface AlertWish {
   /** The alert as it was shown; nothing happens unless it still is so. */
@@ -179,32 +183,8 @@ export const api = {
   alertHistory: (id: string) => request<AlertHistory>('GET', `/api/alerts/${segment(id)}/history`),
   assignees: () => request<{ people: User[] }>('GET', '/api/alerts/assignees'),
   precision: () => request<{ rules: RulePrecision[] }>('GET', '/api/rules/precision'),
-  peaks: (id: string, points: number) => request<Waveform>('GET', `/api/calls/${segment(id)}/peaks?points=${points}`),
-  reveal: (id: string, utterance: string, reason: string) =>
-    request<{ text: string; shown_s: number }>(
-      'POST', `/api/calls/${segment(id)}/utterances/${segment(utterance)}/reveal`, { reason },
-    ),
-  note: (id: string, text: string, media_ms: number) =>
-    request<Note>('POST', `/api/calls/${segment(id)}/notes`, { text, media_ms }),
-  takeover: (id: string, reason: string) => request<Takeover>('POST', `/api/calls/${segment(id)}/takeover`, { reason }),
-  whisper: (id: string, text: string) => request<Whisper>('POST', `/api/calls/${segment(id)}/whispers`, { text }),
-  /** The archive, and the name that the server gives it. */
-  evidence: async (id: string, alert: string): Promise<{ file: Blob; name: string }> => {
-    const response = await plain('GET', `/api/calls/${segment(id)}/alerts/${segment(alert)}/evidence`, {})
-    const name = /filename="([^"]+)"/.exec(response.headers.get('Content-Disposition') ?? '')?.[1]
-    return { file: await response.blob(), name: name ?? 'duting-evidence.zip' }
-  },
-  /** WHEP: an offer for an answer, and the address of what begins with it. */
-  listen: async (id: string, channel: Ears, offer: string): Promise<{ answer: string; address: string | null }> => {
-    const headers = { 'Content-Type': 'application/sdp', Accept: 'application/sdp' }
-    const response = await plain('POST', `/api/calls/${segment(id)}/listen?channel=${channel}`, headers, offer)
-    return { answer: await response.text(), address: response.headers.get('Location') }
-  },
-  /** Also while the page is being left. */
-  hangUp: (address: string) => {
-    void fetch(address, { method: 'DELETE', headers: { 'X-Duting': '1' }, credentials: 'same-origin', keepalive: true }).catch(
-      () => undefined,
-    )
-  },
+  Waveform,
+  Whisper,
+  Worth,
   audioUrl: (id: string) => `/api/calls/${segment(id)}/audio`,
 }

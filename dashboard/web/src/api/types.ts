@@ -16,6 +16,9 @@ export type AlertAction =
   | 'assign'
   | 'comment'
   | 'escalate'
+  | 'appeal'
+  | 'accept_appeal'
+  | 'reject_appeal'
 export type Match = 'exact' | 'pinyin' | 'regex' | 'similar' | 'timer' | 'count' | 'entity' | 'signal' | 'script'
 export type Names = Record<string, string>
 
@@ -86,6 +89,8 @@ export interface Alert {
   /** Wall clock: it escalates then, if nobody has taken it. */
   escalates_at?: string | null
   comments?: number
+  /** What became of the agent's objection. */
+  appeal?: 'open' | 'accepted' | 'rejected' | null
 }
 
 /** One step of an alert's life. */
@@ -147,6 +152,7 @@ export interface Hint {
   rule_id: string
   text: Names
   media_ms: number
+  severity?: Severity
 }
 
 export type StepState = 'waiting' | 'due' | 'done' | 'missed' | 'skipped' | 'too_late' | 'out_of_order'
@@ -272,17 +278,6 @@ export interface Takeover {
   problem: 'refused' | 'unreachable' | 'timeout' | null
 }
 
-/** What a supervisor tells the agent while the call runs. */
-export interface Whisper {
-  id: string
-  call_id: string
-  text?: string
-  by?: string
-  media_ms?: number
-  /** Whether the agent has seen it. */
-  seen?: boolean
-}
-
 /** How loud a recording is: the largest sample of each bin, 255 is full scale. */
 export interface Waveform {
   ready: boolean
@@ -309,6 +304,7 @@ export type EventType =
   | 'takeover.asked'
   | 'takeover.accepted'
   | 'takeover.failed'
+  | 'hint.answered'
   | 'whisper.sent'
   | 'whisper.seen'
   | 'health'
@@ -334,6 +330,7 @@ export interface Published {
   health?: Health
   note?: Note
   takeover?: Takeover
+  answer?: HintAnswer
   whisper?: Whisper
 }
 
@@ -426,4 +423,82 @@ export interface CallDetail {
   revealable?: string[]
   keeps_originals?: boolean
   takeover_possible?: boolean
+}
+
+// ── the agent's desk ────────────────────────────────────────────────────────────────────────────
+
+export type Worth = 'useful' | 'not_useful' | 'dismissed'
+
+/** What the agent said of a hint. */
+export interface HintAnswer {
+  hint_id: string
+  call_id: string
+  rule_id: string
+  answer: Worth
+  by: string
+}
+
+/** A supervisor's words to the agent of a running call. */
+export interface Whisper {
+  id: string
+  call_id: string
+  text: string
+  by: string
+  media_ms: number
+  /** The agent whose call it was at that moment. */
+  to?: string | null
+  sent_at?: string | null
+  /** When it first stood on the agent's screen. */
+  seen_at?: string | null
+  confirmed_at?: string | null
+}
+
+/** A stretch of the agent's speech. */
+export interface Said {
+  utterance_id: string
+  start_ms: number
+  end_ms: number
+  characters: number
+}
+
+export interface DeskCall {
+  call: CallView
+  hints: { hint: Hint; answer: Worth | null }[]
+  whispers: Whisper[]
+  progress: Progress[]
+  emotions: Emotion[]
+  said: Said[]
+}
+
+export interface LastCall {
+  call_id: string
+  started_at: string
+  ended_at: string | null
+  duration_ms: number
+  queue: string | null
+  customer: string | null
+  alerts: number
+  /** Wall clock; `null`: no appeals are taken. */
+  appeal_until: string | null
+}
+
+export interface Desk {
+  cursor: number
+  live: DeskCall | null
+  /** Further running calls of this agent. */
+  others: number
+  last: LastCall[]
+}
+
+export interface ReviewedAlert extends FloorAlert {
+  /** The appeal and its answer. */
+  appeals: AlertChange[]
+}
+
+export interface Review {
+  cursor: number
+  call: CallView
+  alerts: ReviewedAlert[]
+  progress: Progress[]
+  appeal_until: string | null
 }

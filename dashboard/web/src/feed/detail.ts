@@ -125,12 +125,7 @@ export function applyToDetail(state: DetailState, event: Published): DetailState
       break
     case 'whisper.sent':
     case 'whisper.seen':
-      if (event.whisper) {
-        const whisper = event.whisper
-        const known = state.whispers.find((each) => each.id === whisper.id)
-        const seen = event.type === 'whisper.seen' || known?.seen || whisper.seen
-        next.whispers = upsert(state.whispers, { ...known, ...whisper, seen }, (each) => each.id)
-      }
+      if (event.whisper) next.whispers = upsert(state.whispers, event.whisper, (each) => each.id)
       break
     case 'marker.added':
       if (event.marker) next.markers = upsert(state.markers, event.marker, (each) => each.id)

@@ -21,7 +21,12 @@ const FROM: Record<AlertStep, readonly AlertState[]> = {
   reopen: JUDGED,
   assign: UNJUDGED,
   comment: [...UNJUDGED, ...JUDGED, 'withdrawn'],
+  'accept-appeal': [...UNJUDGED, 'resolved'],
+  'reject-appeal': [...UNJUDGED, 'resolved'],
 }
+
+/** What inspectors do too, once the call has ended. */
+const AFTER_THE_CALL: readonly AlertStep[] = ['comment', 'resolve', 'false-alarm', 'accept-appeal', 'reject-appeal']
 
 export function stateOf(alert: Alert): AlertState {
   return alert.state ?? 'open'
@@ -37,13 +42,14 @@ export function isJudged(alert: Alert): boolean {
 }
 
 export function isPossible(alert: Alert, step: AlertStep): boolean {
+  if ((step === 'accept-appeal' || step === 'reject-appeal') && alert.appeal !== 'open') return false
   return FROM[step].includes(stateOf(alert))
 }
 
 /** Whether a person's role may do it: an inspector judges and comments, once the call has ended. */
 export function may(role: User['role'] | undefined, step: AlertStep, live: boolean): boolean {
   if (role === 'supervisor' || role === 'administrator') return true
-  return role === 'inspector' && !live && (step === 'comment' || step === 'resolve' || step === 'false-alarm')
+  return role === 'inspector' && !live && AFTER_THE_CALL.includes(step)
 }
 
 /** What a person asked for and the server has not confirmed yet. */
@@ -65,6 +71,10 @@ export function foreseen<T extends Alert>(alert: T, wish: Wish | undefined): T {
       return { ...alert, state: 'resolved', owner: owner ?? wish.by, escalates_at: null }
     case 'false-alarm':
       return { ...alert, state: 'false_alarm', owner: owner ?? wish.by, escalates_at: null }
+    case 'accept-appeal':
+      return { ...alert, state: 'false_alarm', owner: owner ?? wish.by, escalates_at: null, appeal: 'accepted' }
+    case 'reject-appeal':
+      return { ...alert, appeal: 'rejected' }
     case 'reopen':
       return { ...alert, state: 'open', owner: null, escalates_at: null }
     case 'assign':
