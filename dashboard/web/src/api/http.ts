@@ -183,8 +183,41 @@ export const api = {
   alertHistory: (id: string) => request<AlertHistory>('GET', `/api/alerts/${segment(id)}/history`),
   assignees: () => request<{ people: User[] }>('GET', '/api/alerts/assignees'),
   precision: () => request<{ rules: RulePrecision[] }>('GET', '/api/rules/precision'),
-  Waveform,
-  Whisper,
-  Worth,
+  peaks: (id: string, points: number) => request<Waveform>('GET', `/api/calls/${segment(id)}/peaks?points=${points}`),
+  reveal: (id: string, utterance: string, reason: string) =>
+    request<{ text: string; shown_s: number }>(
+      'POST', `/api/calls/${segment(id)}/utterances/${segment(utterance)}/reveal`, { reason },
+    ),
+  note: (id: string, text: string, media_ms: number) =>
+    request<Note>('POST', `/api/calls/${segment(id)}/notes`, { text, media_ms }),
+  takeover: (id: string, reason: string) => request<Takeover>('POST', `/api/calls/${segment(id)}/takeover`, { reason }),
+  whisper: (id: string, text: string) => request<Whisper>('POST', `/api/calls/${segment(id)}/whispers`, { text }),
+  /** The archive, and the name that the server gives it. */
+  evidence: async (id: string, alert: string): Promise<{ file: Blob; name: string }> => {
+    const response = await plain('GET', `/api/calls/${segment(id)}/alerts/${segment(alert)}/evidence`, {})
+    const name = /filename="([^"]+)"/.exec(response.headers.get('Content-Disposition') ?? '')?.[1]
+    return { file: await response.blob(), name: name ?? 'duting-evidence.zip' }
+  },
+  /** WHEP: an offer for an answer, and the address of what begins with it. */
+  listen: async (id: string, channel: Ears, offer: string): Promise<{ answer: string; address: string | null }> => {
+    const headers = { 'Content-Type': 'application/sdp', Accept: 'application/sdp' }
+    const response = await plain('POST', `/api/calls/${segment(id)}/listen?channel=${channel}`, headers, offer)
+    return { answer: await response.text(), address: response.headers.get('Location') }
+  },
+  /** Also while the page is being left. */
+  hangUp: (address: string) => {
+    void fetch(address, { method: 'DELETE', headers: { 'X-Duting': '1' }, credentials: 'same-origin', keepalive: true }).catch(
+      () => undefined,
+    )
+  },
+  deskLogin: (username: string, password: string) =>
+    request<{ user: User }>('POST', '/api/session', { username, password, framed: window.self !== window.top }, true),
+  desk: () => request<Desk>('GET', '/api/desk'),
+  review: (id: string) => request<Review>('GET', `/api/desk/calls/${segment(id)}`),
+  answerHint: (call: string, hint: string, answer: Worth) =>
+    request<HintAnswer>('POST', `/api/calls/${segment(call)}/hints/${segment(hint)}/answer`, { answer }),
+  seenWhisper: (call: string, whisper: string, confirmed: boolean) =>
+    request<Whisper>('POST', `/api/calls/${segment(call)}/whispers/${segment(whisper)}/seen`, { confirmed }),
+  appeal: (id: string, reason: string) => request<FloorAlert>('POST', `/api/alerts/${segment(id)}/appeal`, { reason }),
   audioUrl: (id: string) => `/api/calls/${segment(id)}/audio`,
 }
