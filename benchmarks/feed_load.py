@@ -28,7 +28,7 @@ ALERT = re.compile(rb'"type":"alert\.raised".{0,400}?"id":"bench-(\d{7})-(\d{20}
 
 
 SLOW_WINDOW = 16_384
-"""Receive buffer of a slow socket, bytes: what it has not taken is to wait at the server, not in the kernel."""
+"""Receive buffer of a slow socket, bytes: what it has not taken is to wait at the server, not here."""
 SIP_BYTES, SIP_EVERY_S = 32_768, 1.0
 """A slow socket takes so much, so often: less than a busy floor, enough to be there still."""
 
