@@ -90,7 +90,7 @@ def test_a_supervisor_finds_her_calls_and_nothing_moves_under_her_hands(page):
     assert [each for each in before if each in still] == [each for each in still if each in before]
     # Asked at once: the next alert brings another.
     assert pill.evaluate(
-        "async pill => { pill.click(); await new Promise(done => setTimeout(done)); return !pill.isConnected }"
+        "async it => { it.click(); await new Promise(done => setTimeout(done)); return !it.isConnected; }"
     )
 
     page.keyboard.press("/")
