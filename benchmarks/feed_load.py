@@ -15,6 +15,7 @@ import asyncio
 import base64
 import os
 import re
+import socket
 import sys
 import time
 from array import array
@@ -24,6 +25,12 @@ import msgspec
 from msgspec import Struct
 
 ALERT = re.compile(rb'"type":"alert\.raised".{0,400}?"id":"bench-(\d{7})-(\d{20})"', re.DOTALL)
+
+
+SLOW_WINDOW = 16_384
+"""Receive buffer of a slow socket, bytes: what it has not taken is to wait at the server, not here."""
+SIP_BYTES, SIP_EVERY_S = 32_768, 1.0
+"""A slow socket takes so much, so often: less than a busy floor, enough to be there still."""
 
 
 class FeedReport(Struct, frozen=True, kw_only=True):
@@ -58,6 +65,8 @@ class Dashboard(asyncio.Protocol):
         self.closed = self.ending = False
         self.delays, self.numbers = array("d"), array("l")
         self.resyncs = self.bytes = 0
+        self.thirst: int | None = None
+        """Of a slow one: bytes that it still takes in this sip."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -70,6 +79,10 @@ class Dashboard(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
         self.bytes += len(data)
+        if self.thirst is not None:
+            self.thirst -= len(data)
+            if self.thirst <= 0:
+                self.transport.pause_reading()
         data = self._rest + data if self._rest else data
         at = 0
         if not self._open:
@@ -113,14 +126,20 @@ async def listen(address: str, sockets: int, slow: int, cookie: str) -> FeedRepo
     host = address.removeprefix("http://")
     name, _, port = host.partition(":")
 
-    async def connect() -> Dashboard:
-        _, dashboard = await loop.create_connection(lambda: Dashboard(host, cookie, address), name, int(port))
+    async def connect(window: int | None = None) -> Dashboard:
+        there = socket.socket()
+        if window is not None:
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        there.setblocking(False)
+        await loop.sock_connect(there, (name, int(port)))
+        _, dashboard = await loop.create_connection(lambda: Dashboard(host, cookie, address), sock=there)
         await asyncio.wait_for(dashboard.greeted.wait(), 30)
         return dashboard
 
     dashboards = [await connect() for _ in range(sockets)]
-    slow_ones = [await connect() for _ in range(slow)]
+    slow_ones = [await connect(SLOW_WINDOW) for _ in range(slow)]
     for dashboard in slow_ones:
+        dashboard.thirst = 0
         dashboard.transport.pause_reading()
     print("ready", flush=True)
     lag = [0.0]
@@ -132,16 +151,13 @@ async def listen(address: str, sockets: int, slow: int, cookie: str) -> FeedRepo
             lag[0] = max(lag[0], time.monotonic() - before - 0.01)
 
     async def sip() -> None:
-        """The slow ones read a little every few seconds, as a page does whose machine is overwhelmed."""
+        """The slow ones read a little now and then, as a page does whose machine is overwhelmed."""
         while True:
-            await asyncio.sleep(4)
+            await asyncio.sleep(SIP_EVERY_S)
             for dashboard in slow_ones:
                 if not dashboard.transport.is_closing():
+                    dashboard.thirst = SIP_BYTES
                     dashboard.transport.resume_reading()
-            await asyncio.sleep(0.02)
-            for dashboard in slow_ones:
-                if not dashboard.transport.is_closing():
-                    dashboard.transport.pause_reading()
 
     cpu = time.process_time()
     tasks = [asyncio.create_task(watch()), asyncio.create_task(sip())]
@@ -150,6 +166,7 @@ async def listen(address: str, sockets: int, slow: int, cookie: str) -> FeedRepo
     for task in tasks:
         task.cancel()
     for dashboard in slow_ones:
+        dashboard.thirst = None
         if not dashboard.transport.is_closing():
             dashboard.transport.resume_reading()
     if slow_ones:

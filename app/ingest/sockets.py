@@ -14,7 +14,9 @@ after as long as it would have waited. Who does not come for ``PULLED_S`` is tol
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -42,6 +44,8 @@ _FRAMES = "duting.frames"
 
 It waits while the peer's buffer is full, and raises ``OSError`` once it is gone: for ``dashboard.feed``.
 """
+UNSENT_BYTES = 65_536
+"""Most that waits in the kernel to be sent to one peer, beyond what is on its way."""
 _TEXT, _BINARY = 0x81, 0x82
 """First byte of a frame that is text or binary, whole and without extensions (RFC 6455, 5.2)."""
 _CONTROL = 0x88
@@ -75,18 +79,27 @@ class IngestSockets(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
+        self._keep_little_unsent()
         if hasattr(self, "scope") and not self.config.ws_per_message_deflate:
             self.scope["extensions"][_EXTENSION] = self._begin
             self.scope["extensions"][_FRAMES] = self._send_frames
+
+    def _keep_little_unsent(self) -> None:
+        """A peer that reads slowly is noticed here: the kernel would hold minutes of events for it."""
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux, macOS
+        connection = self.transport.get_extra_info("socket")
+        if option is not None and connection is not None:
+            with suppress(OSError):  # no TCP
+                connection.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
     def _begin(self, text: Taker, binary: Taker) -> Pull | None:
         if not self.queue.empty():  # a message came before the handshake was answered
             return None
         self._text, self._binary = text, binary
         # What is encrypted, or comes from no socket of the system's, only the transport can read.
-        socket = self.transport.get_extra_info("socket")
-        if socket is not None and self.transport.get_extra_info("ssl_object") is None:
-            self._descriptor = socket.fileno()
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and self.transport.get_extra_info("ssl_object") is None:
+            self._descriptor = connection.fileno()
         return self._pull
 
     # ── asked for ─────────────────────────────────────────────────────────────────────────────────
