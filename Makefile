@@ -120,7 +120,7 @@ lint: $(VENV_STAMP)
 
 # In two processes: what speaks in real time, and beside it what computes (tests/conftest.py). TESTERS=0: in one.
 TESTERS ?= 2
-ABREAST = $(if $(filter-out 0,$(TESTERS)),-n $(TESTERS) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0)
+ABREAST = $(if $(filter-out 0,$(TESTERS)),-n $(TESTERS) --no-loadscope-reorder --max-worker-restart 0)
 
 # pytest runs last: what it says at the end is what the reader sees.
 test: $(VENV_STAMP) $(MODEL_FILE) $(STATIC)/index.html vitest lint

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 # Fixtures, which pytest finds by their names here.
 from tests.redis_services import redis_server, redis_url, shared_redis  # noqa: F401
@@ -48,22 +50,29 @@ run in two processes, these come one after another in one of them, and begin at 
 compute, and two of them together would be a load that none of them is about."""
 
 
+def part_of(nodeid: str) -> str:
+    """What a test has to stay together with in one process: those of its file share servers and models."""
+    file = nodeid.partition("::")[0]
+    return "live" if file in LIVE or file.endswith("_browser.py") else file
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together in one process what shares a server or a model; see ``--dist loadgroup``."""
-
-    def file(item: pytest.Item) -> str:
-        return item.nodeid.partition("::")[0]
-
-    def live(item: pytest.Item) -> bool:
-        return file(item) in LIVE or file(item).endswith("_browser.py")
-
     twice = sorted({one for one, times in Counter(item.nodeid for item in items).items() if times > 1})
     if twice:
         raise pytest.UsageError(f"tests of one name, of which only one would run: {', '.join(twice[:5])}")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("live" if live(item) else file(item)))
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        items.sort(key=lambda item: not live(item))
+        items.sort(key=lambda item: part_of(item.nodeid) != "live")
+
+
+class InParts(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return part_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InParts:
+    """Instead of ``--dist loadgroup``, whose groups pytest 9.2 forgets."""
+    return InParts(config, log)
 
 
 ROOT = Path(__file__).parent.parent

@@ -33,7 +33,7 @@ FLAGS = [
     "--disable-sync",
 ]
 LOADED = """
-() => document.querySelector('h1, h2, [role=alert]')
+() => document.querySelector('main h1, main h2, main [role=alert]')
   && !document.querySelector('[aria-busy=true], .el-skeleton')
 """
 """A page shows what it is about."""
