@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
-from streams.events import EventType, Published
+from streams.events import AlertAction, EventType, Published
 
 Role = Literal["agent", "supervisor", "inspector", "administrator", "token"]
 """``token``: a program with an API token; what it may do are its scopes."""
@@ -176,6 +177,8 @@ NOT_FOR_AGENTS: Final = frozenset[EventType](
 )
 """What those who supervise tell each other about a call."""
 
+_ABOUT_APPEALS: Final = frozenset[AlertAction]({"appeal", "accept_appeal", "reject_appeal"})
+
 Shown = Literal["shown", "hidden", "gained", "lost"]
 
 
@@ -198,6 +201,15 @@ def shown(sight: Sight, published: Published) -> Shown:
     if now:
         return "shown" if before else "gained"
     return "lost" if before else "hidden"
+
+
+def told(sight: Sight, published: Published) -> Published:
+    """An event as somebody reads it: what people wrote at an alert's steps is not for the agent of the call,
+    but for what is said about the agent's own appeal."""
+    change = published.change
+    if sight.agent is None or change is UNSET or change.text is None or change.action in _ABOUT_APPEALS:
+        return published
+    return replace(published, change=replace(change, text=None))
 
 
 def sees_person(person: Someone, other: Someone) -> bool:

@@ -11,6 +11,7 @@ from typing import Self
 import msgspec
 from prometheus_client import Counter
 
+from app import rights
 from app.rights import EVERYTHING, Sight, shown
 from app.store.projection import Stored
 from dashboard.feed import text_frame
@@ -221,7 +222,8 @@ def in_sight(sight: Sight, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
             continue
         match shown(sight, published):
             case "shown":
-                told.append(envelope)
+                mine = rights.told(sight, published)
+                told.append(envelope if mine is published else _enveloped(mine, envelope))
             case "gained":
                 told.append(RESYNC)
             case "lost":
@@ -232,10 +234,14 @@ def in_sight(sight: Sight, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
                     at=published.at,
                     media_ms=None,
                 )
-                told.append(Envelope(left, envelope.emitted, msgspec.json.encode(left).decode()))
+                told.append(_enveloped(left, envelope))
             case "hidden":
                 pass
     return told
+
+
+def _enveloped(published: Published, instead: Envelope) -> Envelope:
+    return Envelope(published, instead.emitted, msgspec.json.encode(published).decode())
 
 
 def _is_replaced_soon(envelope: Envelope) -> bool:

@@ -7,10 +7,23 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from app.rights import EVERYTHING, NOTHING, ROLES, SCOPES, Sight, may, sees, sees_person, shown, sight_of
+from app.rights import (
+    EVERYTHING,
+    NOTHING,
+    ROLES,
+    SCOPES,
+    Sight,
+    may,
+    sees,
+    sees_person,
+    shown,
+    sight_of,
+    told,
+)
 from app.store import Person
-from streams.events import UNSET, CallInfo, Place, Published
+from streams.events import UNSET, AlertAction, AlertChange, CallInfo, Place, Published
 
 
 def person(role: str, *teams: str, username: str = "li", scopes: tuple[str, ...] = ()) -> Person:
@@ -121,3 +134,31 @@ def test_whoever_follows_a_call_knows_at_every_moment_whether_it_is_in_view(
         if before != after:
             knows = {"shown": knows, "hidden": knows, "gained": True, "lost": False}[told]
         assert knows == sight.sees(after.agent, after.team)
+
+
+def step(action: AlertAction, text: str | None) -> Published:
+    change = AlertChange(
+        id="s1", action=action, by="li", at="", from_state="open", to_state="open", from_owner=None,
+        to_owner=None, text=text,
+    )  # fmt: skip
+    return replace(event("A", "8001"), type="alert.updated", change=change)
+
+
+@pytest.mark.parametrize("action", ["comment", "resolve", "false_alarm", "assign"])
+def test_what_supervisors_write_at_an_alert_is_not_told_to_the_agent(action: AlertAction) -> None:
+    written = step(action, "谈一谈")
+    assert told(Sight(teams=frozenset({"A"})), written) is written
+    assert told(EVERYTHING, written) is written
+    change = told(Sight(agent="8001"), written).change
+    assert change == replace(written.change, text=None)
+
+
+@pytest.mark.parametrize("action", ["appeal", "accept_appeal", "reject_appeal"])
+def test_what_is_said_about_an_appeal_is_told_to_the_agent(action: AlertAction) -> None:
+    written = step(action, "录音里听得清楚")
+    assert told(Sight(agent="8001"), written) is written
+
+
+def test_what_says_nothing_is_told_as_it_is() -> None:
+    for published in (step("acknowledge", None), event("A", "8001")):
+        assert told(Sight(agent="8001"), published) is published
