@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 MARKUP = '<b>粗</b><img src=x onerror="window.harmed=1"><script>window.harmed=1</script>{{7*7}}\'"'
 PEOPLE = {"root": "administrator"}
 ALERTS = 1000
-MOST = {"floor": (20.0, 20_000), "call": (60.0, 60_000)}
+MOST = {"floor": (20.0, 20_000), "call": (30.0, 30_000)}
 """Seconds until a page with all that can be used, on two cores that do other things, too; elements on it."""
 
 

@@ -277,6 +277,7 @@ const en: Messages = {
     alerts: 'Alerts',
     markers: 'Markers',
     noAlerts: 'No alerts in this call',
+    earlier: '{n} earlier ones',
     checklist: 'Script',
     score: 'Score {score}',
     optional: 'optional',

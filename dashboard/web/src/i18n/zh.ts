@@ -271,6 +271,7 @@ const zh = {
     alerts: '警报',
     markers: '标记',
     noAlerts: '这通电话没有警报',
+    earlier: '更早的 {n} 条',
     checklist: '流程',
     score: '得分 {score}',
     optional: '可选',
