@@ -44,6 +44,8 @@ BIT_RATE = 32_000
 """Bits per second of both channels."""
 AFTER_S = 900.0
 """From a call's end, while whoever handles its alerts listens to it."""
+FIRST_S = 60.0
+"""From the server's start to the child's: what begins with the server has the machine to itself."""
 ROUND_S = 10.0
 """How often it is looked for files."""
 AGAIN_S = 60.0
@@ -209,8 +211,14 @@ class TranscodingProcess:
     """Keeps a child that transcodes the recordings below ``folder``. For one event loop."""
 
     def __init__(
-        self, folder: Path, after_s: float = AFTER_S, log_level: str = "info", log_json: bool = False
+        self,
+        folder: Path,
+        after_s: float = AFTER_S,
+        log_level: str = "info",
+        log_json: bool = False,
+        first_s: float = FIRST_S,
     ) -> None:
+        self._first_s = first_s
         self._command = [sys.executable, "-m", "app.transcoding", "--folder", str(folder.absolute())]
         self._command += ["--after-s", str(after_s), "--log-level", log_level]
         self._command += ["--log-json"] if log_json else []
@@ -218,7 +226,7 @@ class TranscodingProcess:
         self._keeping: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Start the child; from then on there is one, whatever becomes of it."""
+        """Start the child in a while; from then on there is one, whatever becomes of it."""
         self._keeping = asyncio.create_task(self._keep(), name="transcoding")
 
     async def aclose(self) -> None:
@@ -240,6 +248,7 @@ class TranscodingProcess:
             await child.wait()
 
     async def _keep(self) -> None:
+        await asyncio.sleep(self._first_s)
         while True:
             try:
                 # A terminal's Ctrl-C is for the server, which then ends it in good order.

@@ -204,7 +204,7 @@ async def until_opus(path: Path) -> None:
 
 async def test_the_process_transcodes_what_it_finds_and_ends_with_the_server(tmp_path: Path) -> None:
     path = await recorded(tmp_path)
-    process = TranscodingProcess(tmp_path, after_s=0, log_level="error")
+    process = TranscodingProcess(tmp_path, after_s=0, log_level="error", first_s=0)
     await process.open()
     await until_opus(path)
     child = process.child
@@ -217,7 +217,7 @@ async def test_a_process_that_was_killed_leaves_a_whole_recording_and_comes_agai
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transcoding, "AGAIN_S", 0.0)
-    process = TranscodingProcess(tmp_path, after_s=0, log_level="error")
+    process = TranscodingProcess(tmp_path, after_s=0, log_level="error", first_s=0)
     await process.open()
     path = await recorded(tmp_path)
     await until_opus(path)
