@@ -93,7 +93,9 @@ def test_after_a_cut_everything_that_happened_is_there_and_each_thing_once(
         assert Counter(cards) == dict.fromkeys(
             ["before-1", "before-2", "during-3", "during-4", "during-5", "after", "last"], 1
         )
-        events = [event for event in map(json.loads, told) if "cursor" in event and event["type"] != "hello"]
+        # What travels together is one frame, an event a line.
+        lines = [json.loads(line) for frame in told for line in frame.splitlines()]
+        events = [event for event in lines if "cursor" in event and event["type"] != "hello"]
         assert max(Counter(event["cursor"] for event in events).values()) == 1
         raised = Counter(event["alert"]["id"] for event in events if event["type"] == "alert.raised")
         assert raised == {f"a{number}": 1 for number in range(1, 8)}

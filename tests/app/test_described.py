@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -107,7 +108,8 @@ def _as_text(_context: Any, value: Any) -> bytes:
 def described() -> Any:
     """The routes as they describe themselves; that needs neither a store nor anything that runs."""
     nothing: Any = None
-    app = application(Settings(_env_file=None), nothing, nothing, RuleBook(PACK))  # type: ignore[call-arg]
+    outlet: Any = SimpleNamespace(append=None)
+    app = application(Settings(_env_file=None), nothing, outlet, RuleBook(PACK))  # type: ignore[call-arg]
     schema = schemathesis.openapi.from_dict(app.openapi())
     # Who asks is let in; that others are not is shown in test_doors.py.
     schema.config.generation.update(with_security_parameters=False)

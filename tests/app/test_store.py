@@ -138,7 +138,7 @@ def test_an_error_never_shows_the_databases_password(url: str) -> None:
 
 
 def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
-    store = open_store(sqlite(tmp_path))
+    store = Store.open(sqlite(tmp_path))
     paths = list(tmp_path.glob("test.db*"))
     assert paths
     for path in paths:
