@@ -32,6 +32,10 @@ from streams.events import OutletEvent, Published
 
 APPENDS_WAITING = 4096
 EVENTS_PER_COMMIT = 1000
+GATHER_S = 0.03
+"""Between the beginnings of two commits, while appends come faster than they are committed: a commit costs a
+dozen statements however much is in it, and its thread takes the interpreter from the one that hears. What
+comes alone is committed at once."""
 TRIM_EVERY = 1000
 """Stored events between two trims of the log."""
 
@@ -140,8 +144,12 @@ class Writer:
     def _write(self) -> None:
         """Take all that waits, commit, hand the outcomes to the loop, again."""
         assert self._loop is not None
+        began, together = 0.0, 0
         while True:
             with self._wake:
+                pause_s = began + GATHER_S - time.monotonic() if together > 1 else 0.0
+                if pause_s > 0:
+                    self._wake.wait_for(lambda: self._stopping or self._is_full, pause_s)
                 while not self._appends and not self._stopping:
                     self._wake.wait()
                 if not self._appends:
@@ -153,6 +161,7 @@ class Writer:
                 ):
                     size += len(self._appends[0].events)
                     batch.append(self._appends.popleft())
+            began, together = time.monotonic(), len(batch)
             outcomes = self._commit(batch)
             waiting_appends.dec(len(batch))
             try:
@@ -160,6 +169,11 @@ class Writer:
             except RuntimeError:  # the loop is closed; nobody waits any more
                 return
             self._trim()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether a commit's worth waits already. Under the lock."""
+        return len(self._appends) >= EVENTS_PER_COMMIT
 
     def _commit(self, batch: list[_Append]) -> list[_Outcome]:
         kept = [append for append in batch if any(is_stored(event) for event in append.events)]
