@@ -65,8 +65,17 @@ class Account:
 
 
 def accounts() -> tuple[Account, ...]:
-    """The demo's people; passwords are made anew for each data folder."""
-    people = (("supervisor", "王主管", "supervisor"), ("inspector", "李质检", "inspector"))
+    """The demo's people; passwords are made anew for each data folder.
+
+    The agent is the one of the first calls' metadata; of two administrators one approves what the other drafts.
+    """
+    people = (
+        ("supervisor", "王主管", "supervisor"),
+        ("inspector", "李质检", "inspector"),
+        ("8001", "张座席", "agent"),
+        ("admin", "陈管理", "administrator"),
+        ("admin2", "赵管理", "administrator"),
+    )
     return tuple(Account(user, secrets.token_urlsafe(9), name, role) for user, name, role in people)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
+import secrets
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -57,6 +59,8 @@ def demo(
         "DUTING_PORT": str(port),
         "DUTING_HOST": "127.0.0.1",
         "DUTING_INGEST_TOKEN": settings.token(),
+        # What is masked can be read again, with a reason, for as long as this demo's folder is there.
+        "DUTING_PII_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
     }
     with run.Server(environment, settings.data_dir / "server.log") as server:
         console.print("starting the server and loading the model …")
