@@ -67,7 +67,7 @@ class Account:
 def accounts() -> tuple[Account, ...]:
     """The demo's people; passwords are made anew for each data folder.
 
-    The agent is the one of the first calls' metadata; of two administrators one approves what the other drafts.
+    The agent is that of every third call; of two administrators one approves what the other drafts.
     """
     people = (
         ("supervisor", "王主管", "supervisor"),
