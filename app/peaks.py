@@ -106,7 +106,7 @@ def measure(path: Path) -> Peaks:
 
 
 def _planes(frame: av.AudioFrame) -> np.ndarray:
-    """Shape (channels, samples): floats to 1 as Opus comes out, integers as FLAC does."""
+    """Shape (channels, samples): floats to 1 as Opus comes out, integers as mu-law does."""
     samples: np.ndarray = frame.to_ndarray()
     return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
 
@@ -121,7 +121,7 @@ def _loudest(samples: np.ndarray, size: int) -> np.ndarray:
 
 def kept_at(path: Path) -> Path:
     """Where the peaks of a recording are kept."""
-    return path.parent / FOLDER / f"{path.name}.peaks"
+    return path.parent / FOLDER / f"{path.stem}.peaks"
 
 
 def kept(path: Path) -> Peaks | None:

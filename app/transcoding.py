@@ -1,11 +1,11 @@
-"""Recordings of ended calls, from FLAC to Opus: a third of the room, coded when nobody wants the machine.
+"""Recordings of ended calls, from mu-law to Opus: a quarter of the room, coded when nobody wants the machine.
 
-Coding Opus takes four times the work of FLAC, and while calls run that work is wanted for hearing them
-(``python -m benchmarks.capacity``). So ``app.recorder`` writes FLAC, and this makes Opus of it a quarter of
+Coding Opus takes thirty times the work of mu-law, and while calls run that work is wanted for hearing them
+(``python -m benchmarks.capacity``). So ``app.recorder`` writes mu-law, and this makes Opus of it a quarter of
 an hour after the call's end, in a process of the lowest priority: under full load it waits, and the files
-take three times the room for so long.
+take four times the room for so long.
 
-A new file takes the old one's place and name in one step, once it is whole and on disk: whatever is killed,
+A new file gets its name once it is whole and on disk, and only then the old one goes: whatever is killed,
 there is always one whole recording. What is still to do stands on disk too (``app.recorder.UNFINISHED``),
 and the locks there say which calls run; so any number of servers may share a folder.
 
@@ -37,7 +37,7 @@ import structlog
 from prometheus_client import Counter
 
 from app import logs
-from app.recorder import UNFINISHED
+from app.recorder import LASTING, UNFINISHED
 from app.settings import for_a_child
 
 BIT_RATE = 32_000
@@ -90,9 +90,15 @@ def transcode(source: Path, target: Path, stop: Stop = lambda: False) -> None:
             after.mux(stream.encode(None))
 
 
-def replace(path: Path, stop: Stop = lambda: False) -> None:
-    """Put Opus in the place of a recording, in one step; raises as ``transcode`` does, and leaves it then."""
-    was = path.stat()
+def replace(path: Path, stop: Stop = lambda: False) -> Path:
+    """Put Opus in the place of a recording; raises as ``transcode`` does, and leaves it then.
+
+    Where the new one was there already, and the old one as well, somebody was killed between.
+    """
+    was, lasting = path.stat(), path.with_suffix(LASTING)
+    if lasting.exists():
+        path.unlink()
+        return lasting
     handle, name = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".part", dir=path.parent / UNFINISHED)
     os.close(handle)
     part = Path(name)
@@ -101,16 +107,12 @@ def replace(path: Path, stop: Stop = lambda: False) -> None:
         # Lists and what looks after old files go by the time of the call.
         os.utime(part, ns=(was.st_atime_ns, was.st_mtime_ns))
         _sync(part)
-        part.replace(path)
+        part.replace(lasting)
         _sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
-
-
-def is_flac(path: Path) -> bool:
-    """Whether a file is FLAC in Ogg: its first packet says so (xiph.org/flac/ogg_mapping.html)."""
-    with path.open("rb") as file:
-        return b"\x7fFLAC" in file.read(64)
+    path.unlink()
+    return lasting
 
 
 def _sync(path: Path) -> None:
@@ -161,9 +163,8 @@ def work(folder: Path, now_s: float, after_s: float, stop: Stop = lambda: False)
             if not ours or _age_s(path, now_s) < after_s:
                 continue
             try:
-                if is_flac(path):
-                    replace(path, stop)
-                    done += 1
+                replace(path, stop)
+                done += 1
             except FileNotFoundError:
                 pass  # somebody has removed the recording
             except OSError:

@@ -10,7 +10,7 @@ parse        messages → payloads in order (``TwilioStream``)
 decode       mu-law at 8 kHz → samples at 16 kHz, a round at a time (``ChannelAudio.take``)
 judge        the voice detector, all channels of a round in one run (``vad.together``)
 endpoint     its answers → utterances (``Listener.judged``)
-record       frames → FLAC in Ogg, worker threads included (``Recorders``)
+record       frames → mu-law in WAV, worker threads included (``Recorders``)
 ===========  ==============================================================================================
 
 System calls, the runner's timers and the store are not in it: ``benchmarks.latency`` measures whole servers.

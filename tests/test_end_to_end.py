@@ -211,7 +211,7 @@ def test_a_server_killed_in_the_middle_loses_nothing_it_stored(environment, shor
 
     stored = [e for e in seen if e.type in ("utterance.final", "alert.raised")]
     assert any(e.type == "alert.raised" for e in stored)
-    [recording] = (tmp_path / "recordings").glob("*.ogg")
+    [recording] = (tmp_path / "recordings").glob("*.wav")
     with av.open(str(recording)) as container:
         seconds = sum(f.samples / f.sample_rate for f in container.decode(audio=0))
     assert seconds >= killed_at - 1.5

@@ -14,7 +14,7 @@ from app.api import views
 from app.api.people import Hearer, check_sight, record_reading
 from app.api.problems import Problem
 from app.peaks import Crowded, Measuring, Unreadable, coarser
-from app.recorder import find
+from app.recorder import LASTING, find
 from app.store import Store
 
 router = APIRouter(tags=["calls"])
@@ -28,13 +28,13 @@ def has_recording(request: Request) -> Callable[[str], bool]:
 
 @router.get("/api/calls/{call_id}/audio")
 async def audio(call_id: str, request: Request, person: Hearer) -> Response:
-    """Ogg with FLAC, then Opus; agent left, customer right. Byte ranges; of running calls, what there is."""
+    """WAV, later Ogg with Opus; agent left, customer right. Byte ranges; of running calls, what there is."""
     await check_sight(request, person, call_id)
     path = await run_in_threadpool(find, request.app.state.settings.recordings, call_id)
     if path is None:
         raise Problem("no_recording")
     await run_in_threadpool(record_reading, request, person, "call.audio", call_id)
-    return FileResponse(path, media_type="audio/ogg")
+    return FileResponse(path, media_type="audio/ogg" if path.suffix == LASTING else "audio/wav")
 
 
 WAIT_S = 5.0

@@ -109,9 +109,9 @@ def test_what_was_measured_is_kept_until_the_file_is_another(tmp_path: Path) -> 
 # ── a piece of it ─────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", ["flac", "opus"])
+@pytest.mark.parametrize("kind", ["running", "opus"])
 def test_a_clip_is_where_it_says(kind: str, recording: Path, opus: Path) -> None:
-    path = recording if kind == "flac" else opus
+    path = recording if kind == "running" else opus
     rate, found = samples(clip(path, 20_000, 23_000))
     assert (rate, found.shape) == (16_000, (48_000, 2))
     loud = np.abs(found.astype(int)).reshape(30, 1600, 2).mean(axis=1)

@@ -15,7 +15,7 @@ import pytest
 
 from app import transcoding
 from app.recorder import UNFINISHED, Recorders, find
-from app.transcoding import TranscodingProcess, is_flac, replace, transcode, work
+from app.transcoding import TranscodingProcess, replace, transcode, work
 from streams.events import CallInfo
 from tests.app.test_recorder import decode, files, frames, in_order, loud_spans, tone
 
@@ -38,32 +38,48 @@ async def recorded(folder: Path, call_id: str = "call", seconds: int = 2, wire_r
     return path
 
 
+def now(path: Path) -> Path:
+    """A recording as it is named once it is Opus."""
+    return path.with_suffix(".ogg")
+
+
 def marks(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / UNFINISHED).iterdir())
 
 
 @pytest.mark.parametrize("wire_rate", [8_000, 16_000])
-async def test_an_ended_call_becomes_opus_of_the_same_length_under_the_same_name(
-    tmp_path: Path, wire_rate: int
-) -> None:
+async def test_an_ended_call_becomes_opus_of_the_same_length(tmp_path: Path, wire_rate: int) -> None:
     path = await recorded(tmp_path, wire_rate=wire_rate)
     before, was = decode(path), path.stat()
-    assert is_flac(path)
 
     assert work(tmp_path, LONG_AFTER_S, 900) == 1
 
-    assert not is_flac(path)
-    with av.open(str(path)) as container:
+    lasting = now(path)
+    assert files(tmp_path) == [lasting]
+    assert find(tmp_path, "call") == lasting
+    with av.open(str(lasting)) as container:
         assert container.streams.audio[0].codec_context.name in ("opus", "libopus")
-    left, right = decode(path)
+    left, right = decode(lasting)
     assert abs(len(left) - before.shape[1]) <= 16 * 20
     assert loud_spans(left) == (pytest.approx(0, abs=30), pytest.approx(1000, abs=30))
     assert loud_spans(right) == (pytest.approx(1000, abs=30), pytest.approx(2000, abs=30))
-    assert path.stat().st_mtime_ns == was.st_mtime_ns
-    assert path.stat().st_mode == was.st_mode
-    assert path.stat().st_size < was.st_size
+    assert lasting.stat().st_mtime_ns == was.st_mtime_ns
+    assert lasting.stat().st_mode == was.st_mode
+    assert lasting.stat().st_size < was.st_size
     assert marks(tmp_path) == []
-    assert files(tmp_path) == [path]
+
+
+async def test_a_call_that_comes_again_is_another_recording_whatever_became_of_the_first(
+    tmp_path: Path,
+) -> None:
+    first = await recorded(tmp_path)
+    assert work(tmp_path, LONG_AFTER_S, 900) == 1
+    second = await recorded(tmp_path, seconds=3)
+    assert second.stem == f"{first.stem}.2"
+    assert find(tmp_path, "call") == second
+    assert work(tmp_path, LONG_AFTER_S, 900) == 1
+    assert find(tmp_path, "call") == now(second)
+    assert {path.name for path in files(tmp_path)} == {now(first).name, now(second).name}
 
 
 async def test_a_mixed_call_stays_one_channel(tmp_path: Path) -> None:
@@ -80,7 +96,7 @@ async def test_a_mixed_call_stays_one_channel(tmp_path: Path) -> None:
 async def test_a_call_that_ended_a_moment_ago_is_left_alone(tmp_path: Path) -> None:
     path = await recorded(tmp_path)
     assert work(tmp_path, path.stat().st_mtime + 899, 900) == 0
-    assert is_flac(path)
+    assert files(tmp_path) == [path]
     assert marks(tmp_path) == [path.name]
 
 
@@ -140,10 +156,11 @@ async def test_a_full_disk_leaves_the_recording_as_it_was_and_it_is_tried_again(
 
 async def test_what_cannot_be_read_stays_and_is_not_tried_again(tmp_path: Path) -> None:
     path = await recorded(tmp_path)
-    path.write_bytes(b"OggS" + bytes(24) + b"\x7fFLAC" + os.urandom(2000))
+    path.write_bytes(os.urandom(2000))
     was = path.read_bytes()
     assert work(tmp_path, LONG_AFTER_S, 900) == 0
     assert path.read_bytes() == was
+    assert files(tmp_path) == [path]
     assert marks(tmp_path) == []
 
 
@@ -153,15 +170,29 @@ async def test_a_recording_cut_off_by_a_crash_is_transcoded_as_far_as_it_goes(tm
     path.write_bytes(data[: len(data) * 3 // 4])
     before = decode(path).shape[1]
     assert work(tmp_path, LONG_AFTER_S, 900) == 1
-    assert abs(decode(path).shape[1] - before) <= 16 * 20
+    assert abs(decode(now(path)).shape[1] - before) <= 16 * 20
 
 
-async def test_after_a_crash_between_the_new_file_and_its_mark_only_the_mark_goes(tmp_path: Path) -> None:
+async def test_after_a_crash_between_the_new_file_and_the_old_ones_end_only_the_new_one_is_left(
+    tmp_path: Path,
+) -> None:
+    path = await recorded(tmp_path)
+    old = path.read_bytes()
+    was = replace(path).read_bytes()
+    path.write_bytes(old)
+    assert find(tmp_path, "call") == now(path)
+    work(tmp_path, LONG_AFTER_S, 900)
+    assert files(tmp_path) == [now(path)]
+    assert now(path).read_bytes() == was
+    assert marks(tmp_path) == []
+
+
+async def test_after_a_crash_before_its_mark_goes_only_the_mark_goes(tmp_path: Path) -> None:
     path = await recorded(tmp_path)
     replace(path)
-    was = path.read_bytes()
+    was = now(path).read_bytes()
     assert work(tmp_path, LONG_AFTER_S, 900) == 0
-    assert path.read_bytes() == was
+    assert now(path).read_bytes() == was
     assert marks(tmp_path) == []
 
 
@@ -187,10 +218,9 @@ def test_a_folder_without_recordings_is_nothing_to_do(tmp_path: Path) -> None:
     assert work(tmp_path / "none", 0, 0) == 0
 
 
-async def test_a_file_without_a_sample_gives_one_without(tmp_path: Path) -> None:
-    path = await recorded(tmp_path)
-    with pytest.raises((av.FFmpegError, OSError, IndexError)):
-        transcode(tmp_path / "none.ogg", path.with_suffix(".part"))
+def test_a_recording_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        transcode(tmp_path / "none.wav", tmp_path / "none.part")
 
 
 # ── the real process ──────────────────────────────────────────────────────────────────────────────
@@ -198,7 +228,7 @@ async def test_a_file_without_a_sample_gives_one_without(tmp_path: Path) -> None
 
 async def until_opus(path: Path) -> None:
     async with asyncio.timeout(30):
-        while is_flac(path):  # noqa: ASYNC110 another process does it
+        while not now(path).exists() or path.exists():  # noqa: ASYNC110, ASYNC240 another process does it
             await asyncio.sleep(0.05)
 
 
