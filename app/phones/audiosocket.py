@@ -42,8 +42,7 @@ async def play(address: str, call: PhoneCall, clock: Clock) -> Played:
                 if lines[channel].transport.get_write_buffer_size() > MOST_UNSENT:
                     raise PhoneFailed("the server does not read")
             for ended in (one for one in told if one.done()):
-                how = "hung up" if ended.result()[:1] == bytes((HANGUP,)) else "closed the connection"
-                raise PhoneFailed(f"the server {how}; its log says why")
+                raise PhoneFailed(f"the server {how(ended)}; its log says why")
         # Asterisk says nothing at the end: it closes.
         for writer in lines.values():
             writer.close()
@@ -55,6 +54,14 @@ async def play(address: str, call: PhoneCall, clock: Clock) -> Played:
         for writer in lines.values():
             writer.close()
     return pace.played(call.call_id)
+
+
+def how(ended: asyncio.Task[bytes]) -> str:
+    """What the end of a connection was. A server that closes while audio is under way resets it, and its last
+    message may go down with that."""
+    if isinstance(ended.exception(), ConnectionError):
+        return "closed the connection"
+    return "hung up" if ended.result()[:1] == bytes((HANGUP,)) else "closed the connection"
 
 
 def message(kind: int, payload: bytes) -> bytes:

@@ -13,6 +13,7 @@ import websockets
 from app.build import build
 from app.errors import SettingsError
 from app.listener import listening_socket
+from app.phones import audiosocket
 from app.phones.call import PhoneCall, PhoneFailed, basic, sides
 from app.phones.kinds import KINDS
 from app.settings import Settings
@@ -85,9 +86,31 @@ async def test_a_phone_whose_server_hangs_up_says_so(server, recording):
             server.more.clear()
             await server.more.wait()
     await server.service.lines.assembly.hang_up("c", "customer")
-    with pytest.raises(PhoneFailed, match="the server hung up"):
+    # The message that says so goes down where the phone was sending in that moment.
+    with pytest.raises(PhoneFailed, match="the server (hung up|closed the connection); its log says why"):
         await ringing
     assert (await server.ended("c"))[-1].reason == "hangup"
+
+
+async def test_a_connection_that_is_reset_is_one_that_the_server_closed():
+    async def reset(reader, writer):
+        await reader.readexactly(3)
+        writer.transport.abort()
+
+    async def read(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        told = asyncio.create_task(reader.read(3))
+        # More than is read: the system answers the close with a reset.
+        writer.write(bytes(320))
+        await asyncio.wait([told])
+        writer.close()
+        return told
+
+    async with await asyncio.start_server(reset, "127.0.0.1", 0) as peer:
+        async with asyncio.timeout(10):
+            told = await read(peer.sockets[0].getsockname()[1])
+    assert isinstance(told.exception(), ConnectionResetError)
+    assert audiosocket.how(told) == "closed the connection"
 
 
 async def test_where_audiosockets_are_not_served_the_phone_is_told_how_they_are(tmp_path, recording):
