@@ -81,7 +81,9 @@ def find(folder: Path, call_id: str) -> Path | None:
     """The recording of a call, running or ended; the newest where a call id came twice."""
     found: Path | None = None
     for stem in _stems(folder, call_id):
-        there = next((path for path in _forms(stem) if path.exists()), None)
+        lasting, running = _forms(stem)
+        # Opus once more: between two looks the one may have come and the other gone.
+        there = next((path for path in (lasting, running, lasting) if path.exists()), None)
         if there is None:
             return found
         found = there
@@ -315,11 +317,13 @@ def _create(folder: Path, call_id: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for stem in _stems(folder, call_id):
         lasting, running = _forms(stem)
-        if lasting.exists():
-            continue
         try:
             os.close(os.open(running, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
+            continue
+        # Looked at now that nobody can transcode to it any more: one that was there, or has just come.
+        if lasting.exists():
+            running.unlink()
             continue
         return running
     raise AssertionError("the names never end")

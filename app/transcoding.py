@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import fcntl
 import math
 import os
@@ -56,6 +57,9 @@ _AUTOGROUP = Path("/proc/self/autogroup")
 _log = structlog.get_logger(__name__)
 RESTARTS = Counter("duting_transcoding_restarts", "Times that the process which transcodes had died")
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Errors that every further file would end in."""
+
 Stop = Callable[[], bool]
 
 
@@ -93,10 +97,14 @@ def transcode(source: Path, target: Path, stop: Stop = lambda: False) -> None:
 def replace(path: Path, stop: Stop = lambda: False) -> Path:
     """Put Opus in the place of a recording; raises as ``transcode`` does, and leaves it then.
 
-    Where the new one was there already, and the old one as well, somebody was killed between.
+    Raises ``FileNotFoundError`` where somebody has removed it, also while it was transcoded, and
+    ``FileExistsError`` where there is another recording of the new name.
     """
     was, lasting = path.stat(), path.with_suffix(LASTING)
     if lasting.exists():
+        # Somebody was killed between the new one's name and the old one's end: it has the old one's time.
+        if lasting.stat().st_mtime_ns != was.st_mtime_ns:
+            raise FileExistsError(errno.EEXIST, "another recording has that name", str(lasting))
         path.unlink()
         return lasting
     handle, name = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".part", dir=path.parent / UNFINISHED)
@@ -107,11 +115,13 @@ def replace(path: Path, stop: Stop = lambda: False) -> Path:
         # Lists and what looks after old files go by the time of the call.
         os.utime(part, ns=(was.st_atime_ns, was.st_mtime_ns))
         _sync(part)
+        if path.stat().st_ino != was.st_ino:
+            raise FileNotFoundError(errno.ENOENT, "removed while it was transcoded", str(path))
         part.replace(lasting)
         _sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
-    path.unlink()
+    path.unlink(missing_ok=True)
     return lasting
 
 
@@ -148,8 +158,9 @@ def claimed(mark: Path) -> Iterator[bool]:
 def work(folder: Path, now_s: float, after_s: float, stop: Stop = lambda: False) -> int:
     """Transcode what ended ``after_s`` ago or earlier, the oldest first; returns how many it were.
 
-    A recording that cannot be read stays as it is, and is not tried again. Raises ``OSError`` where the disk
-    takes nothing; what is left is left for the next time.
+    A recording that cannot be read stays as it is, and is not tried again; one at which something else goes
+    wrong stays, too, and is tried again the next time. Raises ``OSError`` where the disk takes nothing more:
+    what is left is left for the next time.
     """
     done = 0
     for mark in _marks(folder):
@@ -167,11 +178,14 @@ def work(folder: Path, now_s: float, after_s: float, stop: Stop = lambda: False)
                 done += 1
             except FileNotFoundError:
                 pass  # somebody has removed the recording
-            except OSError:
-                raise
             except Interrupted:
                 break
-            except (av.FFmpegError, IndexError) as error:
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    raise
+                _log.error("transcoding.failed", file=mark.name, error=type(error).__name__)
+                continue
+            except (av.FFmpegError, IndexError, ValueError) as error:
                 _log.error("transcoding.unreadable", file=mark.name, error=type(error).__name__)
             mark.unlink(missing_ok=True)
     return done
