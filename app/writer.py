@@ -93,6 +93,8 @@ class Writer:
         self._appends: deque[_Append] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._gathering = False
+        """The thread waits for more: it need not be woken for what comes, until that is enough."""
         self._oldest = 1
         self._written = 0  # cursor of the last event that this thread stored
         self._unsure = False  # whether a commit failed, and may have come through all the same
@@ -135,7 +137,8 @@ class Writer:
                 if self._stopping:
                     raise StoreError("the event log is stopped; nothing more is stored")
                 self._appends.append(append)
-                self._wake.notify()
+                if not self._gathering or self._is_full:
+                    self._wake.notify()
             waiting_appends.inc()
             return await append.done
 
@@ -149,7 +152,9 @@ class Writer:
             with self._wake:
                 pause_s = began + GATHER_S - time.monotonic() if together > 1 else 0.0
                 if pause_s > 0:
+                    self._gathering = True
                     self._wake.wait_for(lambda: self._stopping or self._is_full, pause_s)
+                    self._gathering = False
                 while not self._appends and not self._stopping:
                     self._wake.wait()
                 if not self._appends:
