@@ -124,12 +124,15 @@ class Placed(Protocol):
 
 
 class Sight(Struct, frozen=True, kw_only=True):
-    """Which calls somebody sees. Two who see the same have equal ones."""
+    """Which calls somebody sees, and how much of them. Two who see the same have equal ones."""
 
     everything: bool = False
     teams: frozenset[str] = frozenset()
     agent: str | None = None
     """The account whose own calls are seen."""
+    supervises: bool = False
+    """Whether they are told what those who supervise tell each other: notes, whispers to whomever,
+    take-overs, words at an alert's steps. Neither agents nor programs are."""
 
     def sees(self, agent: str | None, team: str | None) -> bool:
         return (
@@ -139,7 +142,7 @@ class Sight(Struct, frozen=True, kw_only=True):
         )
 
 
-EVERYTHING: Final = Sight(everything=True)
+EVERYTHING: Final = Sight(everything=True, supervises=True)
 NOTHING: Final = Sight()
 
 
@@ -152,11 +155,14 @@ def may(person: Someone, action: Action) -> bool:
 
 def sight_of(person: Someone) -> Sight:
     """What somebody sees, whatever it is wanted for; ``may`` says whether it may be had."""
+    supervises = may(person, "call.note")
     match person.role:
         case "inspector":
             return EVERYTHING
+        case "supervisor" | "administrator" | "token" if ALL in person.teams:
+            return Sight(everything=True, supervises=supervises)
         case "supervisor" | "administrator" | "token":
-            return EVERYTHING if ALL in person.teams else Sight(teams=frozenset(person.teams))
+            return Sight(teams=frozenset(person.teams), supervises=supervises)
         case "agent":
             return Sight(agent=person.username)
     return NOTHING
@@ -172,10 +178,12 @@ def usual_teams(role: str) -> tuple[str, ...]:
     return (ALL,) if role == "supervisor" else ()
 
 
-NOT_FOR_AGENTS: Final = frozenset[EventType](
+AMONG_SUPERVISORS: Final = frozenset[EventType](
     {"note.added", "takeover.asked", "takeover.accepted", "takeover.failed"}
 )
 """What those who supervise tell each other about a call."""
+WHISPERS: Final = frozenset[EventType]({"whisper.sent", "whisper.seen"})
+"""Told to them, and to the agent to whom it was whispered."""
 
 _ABOUT_APPEALS: Final = frozenset[AlertAction]({"appeal", "accept_appeal", "reject_appeal"})
 
@@ -189,7 +197,7 @@ def shown(sight: Sight, published: Published) -> Shown:
     ``lost``: it goes out of view, and nothing of it may be told but that. Events that do not say whose call
     they are about (written before that was kept) are for those who see everything.
     """
-    if sight.agent is not None and published.type in NOT_FOR_AGENTS:
+    if not sight.supervises and _is_kept_from(sight.agent, published):
         return "hidden"
     if sight.everything or published.call_id is None:
         return "shown"
@@ -203,11 +211,19 @@ def shown(sight: Sight, published: Published) -> Shown:
     return "lost" if before else "hidden"
 
 
+def _is_kept_from(agent: str | None, published: Published) -> bool:
+    if published.type in WHISPERS:
+        return published.whisper is UNSET or published.whisper.to is None or published.whisper.to != agent
+    return published.type in AMONG_SUPERVISORS
+
+
 def told(sight: Sight, published: Published) -> Published:
-    """An event as somebody reads it: what people wrote at an alert's steps is not for the agent of the call,
-    but for what is said about the agent's own appeal."""
+    """An event as somebody reads it: what people wrote at an alert's steps is for those who supervise, and
+    for the agent of the call where it is about an appeal."""
     change = published.change
-    if sight.agent is None or change is UNSET or change.text is None or change.action in _ABOUT_APPEALS:
+    if sight.supervises or change is UNSET or change.text is None:
+        return published
+    if sight.agent is not None and change.action in _ABOUT_APPEALS:
         return published
     return replace(published, change=replace(change, text=None))
 

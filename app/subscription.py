@@ -212,7 +212,7 @@ def in_sight(sight: Sight, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
     Of a call that comes into view nothing is known there: the present state has to be loaded anew, and is
     complete then. Of one that goes out of view only that is told.
     """
-    if sight.everything:
+    if sight.everything and sight.supervises:
         return envelopes
     told: list[Envelope] = []
     for envelope in envelopes:

@@ -16,6 +16,7 @@ from app.api.problems import Problem
 from app.errors import LiveError
 from app.live import Live
 from app.outlet import Outlet
+from app.rights import sight_of
 from app.store import Store
 from app.store.times import now, read
 from detectors.privacy import redact
@@ -48,7 +49,11 @@ async def whispers(call_id: str, request: Request, person: Reader) -> Response:
     """What was whispered in a call, and what of it was read."""
     store: Store = request.app.state.store
     await check_sight(request, person, call_id)
-    return views.answer(Whispers(whispers=await run_in_threadpool(store.desk.whispers, call_id)))
+    found = await run_in_threadpool(store.desk.whispers, call_id)
+    if not sight_of(person).supervises:
+        # Of a call that was transferred the agent reads what was for them, and a program nothing.
+        found = [whisper for whisper in found if whisper.to == person.username]
+    return views.answer(Whispers(whispers=found))
 
 
 @router.post("/api/calls/{call_id}/whispers", status_code=201)

@@ -7,13 +7,16 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UnsetType
 from msgspec.structs import replace
 
 from app.rights import (
+    AMONG_SUPERVISORS,
     EVERYTHING,
     NOTHING,
     ROLES,
     SCOPES,
+    WHISPERS,
     Sight,
     may,
     sees,
@@ -23,7 +26,8 @@ from app.rights import (
     told,
 )
 from app.store import Person
-from streams.events import UNSET, AlertAction, AlertChange, CallInfo, Place, Published
+from streams.desk import Whisper
+from streams.events import UNSET, AlertAction, AlertChange, CallInfo, EventType, Place, Published
 
 
 def person(role: str, *teams: str, username: str = "li", scopes: tuple[str, ...] = ()) -> Person:
@@ -147,16 +151,42 @@ def step(action: AlertAction, text: str | None) -> Published:
 @pytest.mark.parametrize("action", ["comment", "resolve", "false_alarm", "assign"])
 def test_what_supervisors_write_at_an_alert_is_not_told_to_the_agent(action: AlertAction) -> None:
     written = step(action, "谈一谈")
-    assert told(Sight(teams=frozenset({"A"})), written) is written
+    assert told(sight_of(person("supervisor", "A")), written) is written
     assert told(EVERYTHING, written) is written
-    change = told(Sight(agent="8001"), written).change
-    assert change == replace(written.change, text=None)
+    for who in (person("agent", username="8001"), person("token", "A", scopes=("read",)), PROGRAM):
+        assert told(sight_of(who), written).change == replace(written.change, text=None)
 
 
 @pytest.mark.parametrize("action", ["appeal", "accept_appeal", "reject_appeal"])
 def test_what_is_said_about_an_appeal_is_told_to_the_agent(action: AlertAction) -> None:
     written = step(action, "录音里听得清楚")
     assert told(Sight(agent="8001"), written) is written
+
+
+PROGRAM = person("token", "*", scopes=("read",))
+
+
+def of_type(type_: EventType, whisper: Whisper | UnsetType = UNSET) -> Published:
+    return replace(event("A", "8001"), type=type_, whisper=whisper)
+
+
+@pytest.mark.parametrize("type_", sorted(AMONG_SUPERVISORS))
+def test_what_those_who_supervise_tell_each_other_is_told_to_nobody_else(type_: EventType) -> None:
+    for who in (person("supervisor", "A"), person("administrator", "*"), person("inspector")):
+        assert shown(sight_of(who), of_type(type_)) == "shown"
+    for who in (person("agent", username="8001"), person("token", "A", scopes=("read",)), PROGRAM):
+        assert shown(sight_of(who), of_type(type_)) == "hidden"
+
+
+@pytest.mark.parametrize("type_", sorted(WHISPERS))
+def test_a_whisper_is_told_to_its_agent_and_to_those_who_supervise(type_: EventType) -> None:
+    whisper = Whisper(id="w1", call_id="c1", text="先安抚", by="li", media_ms=0, to="8001")
+    mine, before = of_type(type_, whisper), of_type(type_, replace(whisper, to="8002"))
+    assert shown(sight_of(person("agent", username="8001")), mine) == "shown"
+    # The call was another agent's when that was whispered.
+    assert shown(sight_of(person("agent", username="8001")), before) == "hidden"
+    assert shown(sight_of(person("supervisor", "A")), before) == "shown"
+    assert shown(sight_of(PROGRAM), mine) == "hidden"
 
 
 def test_what_says_nothing_is_told_as_it_is() -> None:

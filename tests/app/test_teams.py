@@ -14,6 +14,7 @@ from app.redis_outlet import RedisOutlet
 from app.rights import Sight
 from app.store import Store
 from streams.events import CallInfo, CallUpdated, Hint, SpeechStarted
+from streams.supervising import Note
 from tests.app.outlet_support import hear
 from tests.app.store_support import (
     EVENTS_KEPT,
@@ -289,6 +290,22 @@ async def test_a_queue_holds_only_what_is_in_sight(tmp_path: Path) -> None:
             await outlet.append([started(f"b{batch}-{number}", team="B") for number in range(500)])
         [mine] = await outlet.append([started("a", team="A")])
         assert [envelope.published for envelope in await subscription.take()] == [mine]
+    await outlet.stop()
+    store.close()
+
+
+async def test_a_program_that_sees_all_calls_hears_nothing_of_what_supervisors_tell_each_other(
+    tmp_path: Path,
+) -> None:
+    store: Store = open_store(f"sqlite:///{tmp_path / 'test.db'}")
+    outlet = LocalOutlet(store, events_kept=EVENTS_KEPT)
+    await outlet.start()
+    note = Note(id="n1", call_id="c1", media_ms=0, by="li", at="2026-11-26T00:00:00.000Z", text="谈一谈")
+    with outlet.subscribe(None, Sight(everything=True)) as program, outlet.subscribe(None) as inspector:
+        await outlet.append([started("c1", team="A"), note])
+        for subscription, types in ((program, []), (inspector, ["note.added"])):
+            heard = [envelope.published for envelope in await subscription.take()]
+            assert [one.type for one in heard if one is not None] == ["call.started", *types]
     await outlet.stop()
     store.close()
 
