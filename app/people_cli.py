@@ -125,7 +125,7 @@ def _set_disabled(username: str, disabled: bool) -> None:
     word = "disabled" if disabled else "enabled"
     with _store() as store:
         store.users.set_disabled(username, disabled)
-        store.audit.record(COMMAND, f"user.{word}", username, None)
+        store.audit.record(COMMAND, "user.disabled" if disabled else "user.enabled", username, None)
     print(f"{word} {username}")
 
 

@@ -14,6 +14,7 @@ from app.api.people import PeopleKeeper, address_of
 from app.api.problems import Problem
 from app.rights import ROLES
 from app.store import Person, Store
+from app.store.audit import AuditAction
 from app.store.users import Account, AccountError, LastAdministrator, UnknownAccount
 
 router = APIRouter(tags=["people"])
@@ -126,7 +127,7 @@ def _refused(error: AccountError) -> Problem:
 
 
 def _write_down(
-    request: Request, person: Person, action: str, username: str, detail: str | None = None
+    request: Request, person: Person, action: AuditAction, username: str, detail: str | None = None
 ) -> None:
     store: Store = request.app.state.store
     store.audit.record(person.username, action, username, address_of(request), detail)

@@ -18,6 +18,7 @@ from app.api.vigil import Vigil, Watch
 from app.rights import Action, Placed, may, sees
 from app.settings import Settings
 from app.store import Person, Store
+from app.store.audit import AuditAction
 from dashboard.feed import NOT_ALLOWED, NOT_LOGGED_IN, Refused
 from streams.events import Place
 
@@ -136,7 +137,7 @@ async def check_sight(request: Request, person: Person, call_id: str) -> Place:
     return place
 
 
-def record_reading(request: Request, person: Person, action: str, call_id: str) -> None:
+def record_reading(request: Request, person: Person, action: AuditAction, call_id: str) -> None:
     """Write into the audit who reads what. A player asks for a file in many pieces: that is one reading."""
     readings: Readings = request.app.state.readings
     if readings.is_new((person.username, action, call_id, address_of(request))):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -22,7 +22,23 @@ ROWS_PER_READ: Final = 2000
 
 CLOCK: Final = "(clock)"
 """Instead of an account: nobody did it, its time had come."""
-STEPS: Final[dict[AlertAction, str]] = {
+AuditAction = Literal[
+    "call.read", "call.audio", "call.peaks", "call.listened", "call.revealed", "call.noted", "call.takeover",
+    "call.exported", "call.reviewed",
+    "alert.taken", "alert.released", "alert.acknowledged", "alert.resolved", "alert.false_alarm",
+    "alert.reopened", "alert.assigned", "alert.commented", "alert.escalated", "alert.appealed",
+    "alert.appeal_accepted", "alert.appeal_rejected", "alert.history",
+    "whisper.sent", "whisper.seen", "whisper.confirmed", "hint.answered",
+    "session.opened", "session.closed",
+    "rules.loaded", "rules.refused", "rules.unchanged", "rules.tested", "rules.drafted", "rules.edited",
+    "rules.submitted", "rules.returned", "rules.discarded", "rules.published", "rules.unpublished",
+    "rules.backtest", "rules.backtest_cancelled", "rules.backtest_read",
+    "user.added", "user.role", "user.teams", "user.disabled", "user.enabled", "user.password",
+    "token.added", "token.revoked", "audit.verified",
+]  # fmt: skip
+"""What is written down. The dashboard has words for each (``dashboard/web/src/i18n/deeds.*.ts``)."""
+
+STEPS: Final[dict[AlertAction, AuditAction]] = {
     "take": "alert.taken",
     "release": "alert.released",
     "acknowledge": "alert.acknowledged",
@@ -42,7 +58,7 @@ class Deed(NamedTuple):
     """What an entry will say; see ``Audit.record``. When it was is the moment at which it is entered."""
 
     username: str
-    action: str
+    action: AuditAction
     subject: str | None
     address: str | None
     detail: str | None = None
@@ -74,18 +90,15 @@ class Audit:
         self._store = store
 
     def record(
-        self, username: str, action: str, subject: str | None, address: str | None, detail: str | None = None
+        self,
+        username: str,
+        action: AuditAction,
+        subject: str | None,
+        address: str | None,
+        detail: str | None = None,
     ) -> None:
-        """``action`` is ``call.read``, ``call.audio``, ``alert.taken``, ``alert.released``,
-        ``alert.acknowledged``, ``alert.resolved``, ``alert.false_alarm``, ``alert.reopened``,
-        ``call.revealed``, ``call.noted``, ``call.takeover``, ``call.exported``,
-        ``alert.assigned``, ``alert.commented``, ``alert.escalated``, ``alert.history``,
-        ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
-        ``rules.tested``, ``rules.drafted``, ``rules.edited``, ``rules.submitted``, ``rules.returned``,
-        ``rules.discarded``, ``rules.published``, ``rules.unpublished``, ``rules.backtest``,
-        ``rules.backtest_cancelled``, ``rules.backtest_read``,
-        ``user.added``, ``user.role``, ``user.teams``, ``user.disabled``, ``user.enabled``, ``user.password``,
-        ``token.added``, ``token.revoked``, ``audit.verified``.
+        """Write an entry.
+
         ``subject`` is the call, the alert, the version, the account or the token that it is about; ``detail``
         what it became, or why. Neither holds what was said, nor a number.
 
@@ -98,7 +111,7 @@ class Audit:
         self,
         session: Session,
         username: str,
-        action: str,
+        action: AuditAction,
         subject: str | None,
         address: str | None,
         detail: str | None = None,

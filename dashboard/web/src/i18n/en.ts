@@ -1,5 +1,6 @@
 import type { Messages } from './zh'
 
+import deeds from './deeds.en'
 import rules from './rules.en'
 
 /** Words of the interface, English. */
@@ -467,6 +468,7 @@ const en: Messages = {
   },
   audit: {
     title: 'Audit',
+    deeds,
     at: 'Time',
     username: 'Who',
     action: 'Did what',

@@ -1,5 +1,6 @@
 /** 界面文字，中文。`en.ts` 必须有同样的键。 */
 
+import deeds from './deeds.zh'
 import rules from './rules.zh'
 
 const zh = {
@@ -461,6 +462,7 @@ const zh = {
   },
   audit: {
     title: '审计日志',
+    deeds,
     at: '时间',
     username: '谁',
     action: '做了什么',
