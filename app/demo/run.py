@@ -160,6 +160,8 @@ class Supervisor:
     finals: dict[str, list[tuple[float, Published]]] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
     """Alerts that were raised while somebody spoke and taken back when the sentence had ended."""
+    latest: dict[str, Alert] = field(default_factory=dict)
+    """By id, those that were told anew: at the very words, once their time was known."""
     ended: set[str] = field(default_factory=set)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     """Set with every event."""
@@ -187,6 +189,7 @@ class Supervisor:
         elif event.type == "alert.updated" and isinstance(event.alert, Alert):
             taken_back = event.alert.state == "withdrawn"
             (self.withdrawn.add if taken_back else self.withdrawn.discard)(event.alert.id)
+            self.latest[event.alert.id] = event.alert
         elif event.type == "utterance.final":
             self.finals.setdefault(call_id, []).append((now, event))
         elif event.type == "call.ended":
@@ -217,6 +220,11 @@ class Outcome:
             name: [a for a in alerts if a.id not in self.supervisor.withdrawn]
             for name, alerts in self.shown().items()
         }
+
+    def lasting(self) -> dict[str, Sequence[Alert]]:
+        """The same, as they are kept: at the very words, where their time became known."""
+        latest = self.supervisor.latest
+        return {name: [latest.get(a.id, a) for a in alerts] for name, alerts in self.alerts().items()}
 
     def totals_ms(self) -> list[float]:
         """``latency_ms.total`` of every alert, as the server measured it."""
