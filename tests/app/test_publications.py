@@ -11,7 +11,7 @@ import pytest
 
 from app.drafts import Draft, DraftError
 from app.errors import PackRefused, StoreError
-from app.rulebook import RuleBook
+from app.rulebook import RuleBook, shown
 from app.store import Store
 from app.store.drafts import MOST_OPEN, Hand
 from app.store.publications import Publication, Replaced
@@ -62,6 +62,18 @@ async def test_another_process_takes_what_is_published_at_its_next_look(store: S
     # A file that nobody reads any more may change: nothing happens.
     put(file, RULES + "# x\n")
     assert [await there.look(), await there.look()] == [None, "unchanged"]
+
+
+async def test_the_same_text_published_again_is_named_after_its_last_publication(
+    store: Store, file: Path
+) -> None:
+    book = RuleBook.open(file, store.publications)
+    publish(store, OTHER)
+    assert await book.look() == "loaded"
+    again = publish(store, OTHER)
+    assert await book.look() == "loaded"
+    assert [part.file for part in book.pack.parts] == [shown(again)]
+    assert [source.file for source in book.sources.texts] == [shown(again)]
 
 
 async def test_where_files_are_never_looked_at_what_is_published_counts_all_the_same(
