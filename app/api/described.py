@@ -108,6 +108,7 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("post", "/api/rules/drafts/{draft_id}/backtests"): rule_trials.TrialView,
     ("get", "/api/rules/backtests/{trial_id}"): rule_trials.TrialView,
     ("post", "/api/rules/backtests/{trial_id}/cancel"): rule_trials.TrialView,
+    ("get", "/api/alerts"): views.AlertPage,
     ("get", "/api/alerts/assignees"): Assignees,
     ("get", "/api/alerts/{alert_id}/history"): views.AlertHistory,
     ("post", "/api/alerts/{alert_id}/owner"): views.AlertView,
