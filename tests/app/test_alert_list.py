@@ -118,11 +118,11 @@ def test_appeals_from_before_are_listed_after_the_migration(database_url: str) -
         )
         body += '"severity":"info","role":"agent","media_start_ms":0,"media_end_ms":1,'
         body += f'"evidence":{{"text":"\\"appeal\\":\\"open\\""}},"state":"open"{appeal}}}'
-        return (
-            "INSERT INTO alerts (alert_id, call_id, cursor, at, rule_id, rule_version, severity, state, body) "
-            f"VALUES ('a{number}', 'c1', {number}, '2026-03-01T08:00:00.000Z', 'r', '1', 'info', 'open', "
-            f"'{body}')"
+        columns = "alert_id, call_id, cursor, at, rule_id, rule_version, severity, state, body"
+        values = (
+            f"'a{number}', 'c1', {number}, '2026-03-01T08:00:00.000Z', 'r', '1', 'info', 'open', '{body}'"
         )
+        return f"INSERT INTO alerts ({columns}) VALUES ({values})"
 
     old_database(
         database_url,
