@@ -86,7 +86,8 @@ class Sources(NamedTuple):
 
     @property
     def digest(self) -> str:
-        parts = (*(source.text for source in self.texts), *(str(problem) for problem in self.problems))
+        """Of texts and names: the same text published again is another source, named after that."""
+        parts = (*(part for source in self.texts for part in source), *map(str, self.problems))
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
     def file_of(self, wanted: str) -> Source | None:

@@ -48,6 +48,8 @@ class Workbench:
         self._waiting = 0
         self._child: Process | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Ends children that were let go."""
         self._trials: set[asyncio.Task[None]] = set()
 
     async def done(self, job: Job) -> Answer:
@@ -81,6 +83,7 @@ class Workbench:
             task.cancel()
         await asyncio.gather(*self._trials, return_exceptions=True)
         await self._end()
+        await asyncio.gather(*self._leaving)
 
     # ── jobs that people wait for ─────────────────────────────────────────────────────────────────
 
@@ -112,9 +115,13 @@ class Workbench:
         return answer
 
     def _let_go(self) -> None:
-        """Nobody has asked for a while: it ends with its input."""
-        if self._child is not None and not self._turn.locked() and self._child.stdin is not None:
-            self._child.stdin.close()
+        """Nobody has asked for a while. Who asks from now on gets another child, not one that is ending."""
+        self._idle = None
+        if self._child is not None and not self._turn.locked():
+            child, self._child = self._child, None
+            task = asyncio.create_task(_stop(child), name="rules-let-go")
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
     async def _end(self) -> None:
         if self._idle is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from msgspec import Struct
 from pydantic import BaseModel, Field
@@ -28,7 +28,7 @@ from app.api.people import (
 )
 from app.api.problems import Problem
 from app.outlet import Outlet
-from app.rights import sees, sees_person
+from app.rights import sees, sees_person, sight_of
 from app.store import Person, Store
 from detectors.privacy import redact
 from streams import alert_life, events
@@ -73,6 +73,28 @@ class Assignment(Wish, extra="forbid"):
 
 class Comment(BaseModel, extra="forbid"):
     text: str
+
+
+@router.get("/api/alerts")
+def alerts(
+    request: Request,
+    person: Overseer,
+    appeal: Literal["open", "accepted", "rejected"] | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
+) -> Response:
+    """Alerts of calls in sight, last raised first; ``appeal=open``: those whose agent waits for an answer.
+
+    ``next`` of an answer is ``before`` of the page that follows.
+    """
+    store: Store = request.app.state.store
+    page = store.alerts.page(appeal, limit, None if before is None else int(before), sight_of(person))
+    return views.answer(
+        views.AlertPage(
+            alerts=[views.alert_view(*found) for found in page.alerts],
+            next=None if page.next is None else str(page.next),
+        )
+    )
 
 
 @router.post("/api/alerts/{alert_id}/owner")

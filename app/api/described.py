@@ -108,6 +108,7 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("post", "/api/rules/drafts/{draft_id}/backtests"): rule_trials.TrialView,
     ("get", "/api/rules/backtests/{trial_id}"): rule_trials.TrialView,
     ("post", "/api/rules/backtests/{trial_id}/cancel"): rule_trials.TrialView,
+    ("get", "/api/alerts"): views.AlertPage,
     ("get", "/api/alerts/assignees"): Assignees,
     ("get", "/api/alerts/{alert_id}/history"): views.AlertHistory,
     ("post", "/api/alerts/{alert_id}/owner"): views.AlertView,
@@ -141,7 +142,7 @@ ANSWERS: dict[tuple[str, str], type] = {
 }
 
 OTHERWISE: dict[tuple[str, str], tuple[str, str | None]] = {
-    ("get", "/api/calls/{call_id}/audio"): ("200", "audio/ogg"),
+    ("get", "/api/calls/{call_id}/audio"): ("200", "audio/wav audio/ogg"),
     ("post", "/api/calls/{call_id}/listen"): ("201", "application/sdp"),
     ("options", "/api/calls/{call_id}/listen"): ("204", None),
     ("options", "/api/listening/{session_id}"): ("204", None),
@@ -151,7 +152,7 @@ OTHERWISE: dict[tuple[str, str], tuple[str, str | None]] = {
     ("get", "/api/session/oidc/callback"): ("302", None),
     ("get", "/metrics"): ("200", "text/plain"),
 }
-"""Status and kind of what is no JSON; ``None``: there is no body."""
+"""Status and kinds, behind spaces, of what is no JSON; ``None``: there is no body."""
 
 BODIES: dict[tuple[str, str], Any] = {
     ("post", "/api/calls/{call_id}/events"): list[TelephonyEvent] | TelephonyEvent,
@@ -210,7 +211,7 @@ def _add_shapes(document: dict[str, Any]) -> None:
     for (method, path), (status, other) in OTHERWISE.items():
         responses = paths[path][method]["responses"]
         told = responses.pop("200")
-        told["content"] = {} if other is None else {other: {"schema": {"type": "string"}}}
+        told["content"] = {kind: {"schema": {"type": "string"}} for kind in (other or "").split()}
         responses[status] = told
 
 

@@ -17,6 +17,7 @@ from app.api import views
 from app.api.people import RulePublisher, RuleWriter, address_of
 from app.api.problems import Problem
 from app.drafts import LONGEST_NOTE, LONGEST_TEXT, Draft, DraftError, may_approve
+from app.errors import StoreError
 from app.rule_jobs import Check, Checked, Compare, Compared, Failed, Wrong
 from app.rulebook import RuleBook, Sources
 from app.store import Person, Store
@@ -211,8 +212,19 @@ async def approve(draft_id: int, step: Step, request: Request, person: RulePubli
         except DraftError as error:
             if error.code != "rules_moved" or not left:
                 raise
-    # It is in the store: whoever starts from now on takes it. This process takes it now.
-    await book.reload(person.username, address_of(request))
+        except StoreError:
+            # The connection may have been lost after the commit was written.
+            found_done = await run_in_threadpool(_published_by, store, found.id, person)
+            if found_done is None:
+                raise
+            done, publication = found_done
+            break
+    # It is in the store: whoever starts from now on takes it. This process takes it now, or, where the
+    # database went away at once, at its next look; published it is all the same.
+    try:
+        await book.reload(person.username, address_of(request))
+    except StoreError as error:
+        log.warning("rules.not_asked", error=str(error))
     in_force = any(one.id == publication.id for one in book.sources.published) and book.refused is None
     log.info("rules.published", pack=publication.pack_id, version=publication.version)
     return views.answer(Published(draft=view(done, person), publication=publication, in_force=in_force))
@@ -236,8 +248,8 @@ async def compared(request: Request, before: str, after: str) -> Compared:
     return answer
 
 
-async def checked(request: Request, draft: Draft, sources: Sources) -> DraftCheck:
-    """What is wrong with a draft beside these sources. Raises ``DraftError``."""
+async def checked(request: Request, draft: Draft | Publication, sources: Sources) -> DraftCheck:
+    """What is wrong with a text beside these sources. Raises ``DraftError``."""
     bench: Workbench = request.app.state.bench
     own = f"{draft.pack_id}.yaml"
     texts = await run_in_threadpool(sources.instead, draft.pack_id, draft.text)
@@ -286,6 +298,15 @@ def _bounded(text: str) -> None:
 
 def _no_id() -> dict[str, object]:
     return structs.asdict(PackProblem("", 1, 1, "expected a pack with an id, or its id beside it"))
+
+
+def _published_by(store: Store, draft_id: int, person: Person) -> tuple[Draft, Publication] | None:
+    """What an approval of theirs came to, where it is in force. May raise ``StoreError``."""
+    _, packs = store.publications.in_force()
+    made = next((one for one in packs if one.draft_id == draft_id), None)
+    if made is None or made.approver != person.username:
+        return None
+    return store.drafts.get(draft_id), made
 
 
 def _replaced(book: RuleBook, sources: Sources, wanted: str) -> Replaced | None:

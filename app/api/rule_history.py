@@ -90,23 +90,20 @@ async def rollback(publication_id: int, request: Request, person: RuleWriter) ->
     wanted = await run_in_threadpool(store.publications.get, _known(publication_id))
     if wanted.origin == "withdrawn":
         raise Problem("unknown_publication")
-    by = hand(request, person)
+    # First of all: what cannot be submitted leaves no draft behind.
+    insist(await checked(request, wanted, await book.current()))
     base = next((part.version for part in book.pack.parts if part.id == wanted.pack_id), None)
+    note = f"← #{wanted.id} {wanted.version}"
     draft = await run_in_threadpool(
-        lambda: store.drafts.add(
-            by,
-            wanted.pack_id,
-            wanted.text,
-            f"← #{wanted.id} {wanted.version}",
-            base=base,
-            origin="rollback",
-            of=wanted.id,
-        )
+        store.drafts.bring_back,
+        hand(request, person),
+        wanted.id,
+        wanted.pack_id,
+        wanted.text,
+        note,
+        base,
     )
-    # What is wrong with it stays a draft, which whoever asked can look at.
-    insist(await checked(request, draft, await book.current()))
-    done = await run_in_threadpool(store.drafts.submit, by, draft.id, draft.digest)
-    response = views.answer(view(done, person))
+    response = views.answer(view(draft, person))
     response.status_code = 201
     return response
 

@@ -63,6 +63,11 @@ class AlertView(Alert, frozen=True, kw_only=True, tag="Alert"):
     customer_level: str | None
 
 
+class AlertPage(Struct, frozen=True, kw_only=True):
+    alerts: list[AlertView]
+    next: str | None
+
+
 class AlertHistory(Struct, frozen=True, kw_only=True):
     alert: AlertView
     changes: list[AlertChange]

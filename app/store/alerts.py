@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy import func, select
 
-from app.store.tables import AlertChangeRow, AlertRow
+from app.rights import Sight
+from app.store.calls import within
+from app.store.tables import AlertChangeRow, AlertRow, CallRow
+from streams import alert_life
 from streams.events import Alert, AlertChange
 
 if TYPE_CHECKING:
@@ -30,9 +34,45 @@ class Precision(Struct, kw_only=True):
     """``resolved`` of those judged, 0 to 1; ``None`` while none is."""
 
 
+class AlertPage(NamedTuple):
+    alerts: Sequence[tuple[AlertRow, CallRow]]
+    """Each with the call in which it was raised."""
+    next: int | None
+    """``before`` of the page that follows."""
+
+
 class Alerts:
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    def page(
+        self,
+        appeal: Literal["open", "accepted", "rejected"] | None,
+        limit: int,
+        before: int | None,
+        sight: Sight,
+    ) -> AlertPage:
+        """Alerts of calls in sight, last raised first; ``appeal``: those of which the appeal stands so.
+
+        An open one is one that can be answered: what the rules have withdrawn meanwhile is not among them.
+        """
+        query = (
+            select(AlertRow, CallRow)
+            .join(CallRow, CallRow.call_id == AlertRow.call_id)
+            .where(within(sight))
+            .order_by(AlertRow.cursor.desc())
+            .limit(limit + 1)
+        )
+        if appeal is not None:
+            query = query.where(AlertRow.appeal == appeal)
+        if appeal == "open":
+            query = query.where(AlertRow.state.in_(alert_life.FROM["accept_appeal"]))
+        if before is not None:
+            query = query.where(AlertRow.cursor < before)
+        with self._store.reading() as session:
+            found = [(alert, call) for alert, call in session.execute(query)]
+        more, found = len(found) > limit, found[:limit]
+        return AlertPage(found, found[-1][0].cursor if more else None)
 
     def history(self, alert_id: str, limit: int) -> list[AlertChange]:
         """What became of an alert, oldest first; of more than ``limit`` steps the newest."""

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import drafts
-from app.drafts import OPEN, Draft, DraftError, Origin, digest_of
+from app.drafts import OPEN, Draft, DraftError, digest_of
 from app.store.rule_tables import RuleDraftRow
 from app.store.texts import clean
 from app.store.times import now, written
@@ -44,46 +44,23 @@ class Drafts:
         self._store = store
         self._clock = clock
 
-    def add(
-        self,
-        hand: Hand,
-        pack_id: str,
-        text: str,
-        note: str,
-        *,
-        base: str | None = None,
-        origin: Origin = "draft",
-        of: int | None = None,
-    ) -> Draft:
+    def add(self, hand: Hand, pack_id: str, text: str, note: str, *, base: str | None = None) -> Draft:
         """Begin one. Raises ``DraftError`` with ``too_many_drafts``."""
-        text, at = clean(text), written(self._clock())
+        draft = self._begun(hand, pack_id, text, note, base)
         with self._store.writing() as session:
-            open_now = select(func.count()).where(RuleDraftRow.state.in_(OPEN))
-            if (session.scalar(open_now) or 0) >= MOST_OPEN:
-                raise DraftError("too_many_drafts")
-            draft = Draft(
-                id=0,
-                pack_id=clean(pack_id),
-                state="draft",
-                text=text,
-                digest=digest_of(text),
-                revision=1,
-                note=clean(note),
-                author=hand.username,
-                editors=(hand.username,),
-                edited_by=hand.username,
-                origin=origin,
-                of=of,
-                base=base,
-                created_at=at,
-                changed_at=at,
-            )
-            row = RuleDraftRow(**_columns(draft))
-            session.add(row)
-            session.flush()
-            draft = replace(draft, id=row.draft_id)
-            row.body = _body(draft)
-            self._note(session, hand, "rules.drafted", draft)
+            return self._insert(session, hand, draft)
+
+    def bring_back(self, hand: Hand, of: int, pack_id: str, text: str, note: str, base: str | None) -> Draft:
+        """Begin and submit one with the text of the publication ``of``, both or neither.
+
+        Raises ``DraftError`` with ``too_many_drafts``.
+        """
+        draft = replace(self._begun(hand, pack_id, text, note, base), origin="rollback", of=of)
+        with self._store.writing() as session:
+            draft = self._insert(session, hand, draft)
+            draft = drafts.submitted(draft, hand.username, draft.digest, draft.created_at)
+            self.put(session, draft)
+            self._note(session, hand, "rules.submitted", draft)
         return draft
 
     def edit(self, hand: Hand, draft_id: int, text: str, note: str, seen: str) -> Draft:
@@ -144,6 +121,36 @@ class Drafts:
         row = session.get_one(RuleDraftRow, draft.id)
         for name, value in _columns(draft).items():
             setattr(row, name, value)
+
+    def _begun(self, hand: Hand, pack_id: str, text: str, note: str, base: str | None) -> Draft:
+        text, at = clean(text), written(self._clock())
+        return Draft(
+            id=0,
+            pack_id=clean(pack_id),
+            state="draft",
+            text=text,
+            digest=digest_of(text),
+            revision=1,
+            note=clean(note),
+            author=hand.username,
+            editors=(hand.username,),
+            edited_by=hand.username,
+            base=base,
+            created_at=at,
+            changed_at=at,
+        )
+
+    def _insert(self, session: Session, hand: Hand, draft: Draft) -> Draft:
+        open_now = select(func.count()).where(RuleDraftRow.state.in_(OPEN))
+        if (session.scalar(open_now) or 0) >= MOST_OPEN:
+            raise DraftError("too_many_drafts")
+        row = RuleDraftRow(**_columns(draft))
+        session.add(row)
+        session.flush()
+        draft = replace(draft, id=row.draft_id)
+        row.body = _body(draft)
+        self._note(session, hand, "rules.drafted", draft)
+        return draft
 
     def _step(self, hand: Hand, draft_id: int, action: str, step: Step) -> Draft:
         with self._store.writing() as session:

@@ -564,6 +564,7 @@ def _progress_id(event: Progress) -> str:
 def _stand(row: AlertRow, alert: Alert) -> None:
     row.rule_id, row.rule_version, row.severity = alert.rule_id, alert.rule_version, alert.severity
     row.state, row.owner, row.escalates_at = alert.state, alert.owner, alert.escalates_at
+    row.appeal = alert.appeal
     row.body = _json(alert)
 
 

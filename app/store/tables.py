@@ -99,6 +99,7 @@ class AlertRow(Base):
         Index(None, "cursor"),
         Index(None, "rule_id", "rule_version", "state"),
         Index(None, "escalates_at"),
+        Index(None, "appeal", "cursor"),
     )
 
     alert_id: Mapped[str] = mapped_column(primary_key=True)
@@ -112,6 +113,7 @@ class AlertRow(Base):
     owner: Mapped[str | None]
     escalates_at: Mapped[str | None]
     """When it escalates if nobody takes it; ``None``: no clock runs."""
+    appeal: Mapped[str | None]
     body: Mapped[str]
 
 

@@ -73,6 +73,7 @@ DOORS: dict[tuple[str, str], Action | str] = {
     ("POST", "/api/alerts/{alert_id}/assign"): "alert.judge",
     ("POST", "/api/alerts/{alert_id}/comment"): "alert.judge",
     ("GET", "/api/alerts/{alert_id}/history"): "alert.judge",
+    ("GET", "/api/alerts"): "alert.judge",
     ("GET", "/api/alerts/assignees"): "alert.handle",
     ("POST", "/api/alerts/{alert_id}/appeal"): "desk.use",
     ("POST", "/api/alerts/{alert_id}/accept-appeal"): "alert.judge",

@@ -11,11 +11,11 @@ import pytest
 
 from app.drafts import Draft, DraftError
 from app.errors import PackRefused, StoreError
-from app.rulebook import RuleBook
-from app.store import Store
+from app.rulebook import RuleBook, shown
+from app.store import Store, rule_trials
 from app.store.drafts import MOST_OPEN, Hand
 from app.store.publications import Publication, Replaced
-from app.store.rule_trials import KEPT, LOST_AFTER_S, RuleTrials
+from app.store.rule_trials import LOST_AFTER_S, RuleTrials
 from detectors.rules import parse_pack
 from tests.app.store_support import RULES, open_store
 from tests.app.test_rules_reload import BROKEN, OTHER, put
@@ -62,6 +62,18 @@ async def test_another_process_takes_what_is_published_at_its_next_look(store: S
     # A file that nobody reads any more may change: nothing happens.
     put(file, RULES + "# x\n")
     assert [await there.look(), await there.look()] == [None, "unchanged"]
+
+
+async def test_the_same_text_published_again_is_named_after_its_last_publication(
+    store: Store, file: Path
+) -> None:
+    book = RuleBook.open(file, store.publications)
+    publish(store, OTHER)
+    assert await book.look() == "loaded"
+    again = publish(store, OTHER)
+    assert await book.look() == "loaded"
+    assert [part.file for part in book.pack.parts] == [shown(again)]
+    assert [source.file for source in book.sources.texts] == [shown(again)]
 
 
 async def test_where_files_are_never_looked_at_what_is_published_counts_all_the_same(
@@ -180,9 +192,16 @@ def test_a_trial_whose_process_is_gone_makes_room_for_the_next(store: Store) -> 
     # Should the first one live after all, it is told to end.
     assert not trials.go_on(first.id, 3, 5)
     trials.end(first.id, "done", result="{}")
-    assert trials.get(first.id) == (trials.get(first.id)[0], None)
+    ended, result = trials.get(first.id)
+    assert (ended.state, ended.error, result) == ("failed", "backtest_lost", None)
     trials.end(second.id, "done", version="2+x", result="{}")
     assert (trials.get(second.id)[0].done, trials.get(second.id)[1]) == (5, "{}")
-    for _ in range(3):
-        trials.end(trials.begin(LI, 1, SEEN, None, 10, 5).id, "done")
-    assert len(trials.of(1)) <= KEPT
+
+
+def test_of_trials_the_newest_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule_trials, "KEPT", 3)
+    begun = []
+    for _ in range(5):
+        begun.append(store.rule_trials.begin(LI, 1, SEEN, None, 10, 5).id)
+        store.rule_trials.end(begun[-1], "done")
+    assert [trial.id for trial in store.rule_trials.of(1)] == begun[:1:-1]

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.drafts import LONGEST_TEXT
+from app import drafts
+from app.drafts import LONGEST_TEXT, DraftError
+from app.errors import StoreError
 from app.rule_jobs import Answer, Job, done
 from app.rulebook import RuleBook
 from app.store import Store
@@ -242,6 +244,87 @@ def test_a_rollback_is_a_publication_that_needs_approval_too(at: House) -> None:
     told = ask(at, "POST", path, {"seen": draft["digest"]}, by="second")
     assert found_by(at.book, "保本保息") == ["redline.guarantee"]
     assert told["publication"]["of"] == history[1]["id"]
+
+
+def test_a_rollback_that_cannot_be_asked_for_leaves_nothing_behind(
+    at: House, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(at)
+    path = f"publications/{ask(at, 'GET', 'publications')['publications'][1]['id']}/rollback"
+    before = ask(at, "GET", "drafts", by="administrator")["drafts"], actions(at.store)
+
+    # What it needs is in another pack by now.
+    put(file.with_name("other.yaml"), OTHER.replace("id: little", "id: other"))
+    monkeypatch.setattr(at.book, "_paths", (file.parent,))
+    assert code(ask(at, "POST", path, status=422)) == "draft_refused"
+    file.with_name("other.yaml").unlink()
+
+    async def busy(_job: Job) -> Answer:
+        raise DraftError("took_too_long")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at.client.app.state.bench, "_ask", busy)  # type: ignore[attr-defined]
+        assert code(ask(at, "POST", path, status=422)) == "took_too_long"
+
+    def away(*_: object) -> None:
+        raise StoreError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drafts, "submitted", away)
+        ask(at, "POST", path, status=503)
+    assert (ask(at, "GET", "drafts")["drafts"], actions(at.store)) == before
+    ask(at, "POST", path, status=201)
+    assert actions(at.store)[len(before[1]) :] == [
+        ("administrator", "rules.drafted"),
+        ("administrator", "rules.submitted"),
+    ]
+
+
+def test_what_was_published_is_told_so_though_the_database_is_away_at_once_afterwards(
+    at: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = submitted(at)
+    publish = at.store.publications.publish
+
+    def away(*_: object) -> Any:
+        raise StoreError("away")
+
+    def last_word(*arguments: Any) -> Any:
+        monkeypatch.setattr(at.store.publications, "in_force", away)
+        return publish(*arguments)
+
+    monkeypatch.setattr(at.store.publications, "publish", last_word)
+    before = at.book.pack.version
+    told = ask(at, "POST", f"drafts/{draft['id']}/approve", {"seen": draft["digest"]}, by="second")
+    assert (told["draft"]["state"], told["in_force"]) == ("published", False)
+    assert at.book.pack.version == before
+    monkeypatch.undo()
+    assert at.client.portal.call(at.book.look) == "loaded"  # type: ignore[union-attr]
+    assert at.book.pack.version == told["publication"]["version"]
+
+
+def test_an_approval_whose_commit_was_written_but_not_answered_is_told_as_what_it_is(
+    at: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = submitted(at)
+    publish = at.store.publications.publish
+    path, seen = f"drafts/{draft['id']}/approve", {"seen": draft["digest"]}
+
+    def before_it_is_written(*_: Any) -> Any:
+        raise StoreError("gone")
+
+    monkeypatch.setattr(at.store.publications, "publish", before_it_is_written)
+    assert code(ask(at, "POST", path, seen, 503, "second")) == "store_unavailable"
+
+    def answer_lost(*arguments: Any) -> Any:
+        publish(*arguments)
+        raise StoreError("gone")
+
+    monkeypatch.setattr(at.store.publications, "publish", answer_lost)
+    told = ask(at, "POST", path, seen)
+    assert (told["draft"]["state"], told["in_force"]) == ("published", True)
+    assert told["publication"]["draft_id"] == draft["id"]
+    assert at.book.pack.version == told["publication"]["version"]
 
 
 def test_the_difference_between_versions_is_told_line_by_line(at: House) -> None:

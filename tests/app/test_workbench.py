@@ -53,6 +53,27 @@ async def test_one_polite_child_does_all_jobs_and_another_follows_when_it_dies_o
     assert isinstance(await bench.done(SENTENCE), Rehearsed)
 
 
+async def test_a_child_that_is_let_go_ends_and_is_not_asked_again(bench: Workbench) -> None:
+    assert isinstance(await bench.done(SENTENCE), Rehearsed)
+    child = bench._child
+    assert child is not None
+    bench._let_go()
+    assert bench._child is None
+    # Asked at this very moment, while it may still be ending.
+    assert isinstance(await bench.done(SENTENCE), Rehearsed)
+    assert bench._child is not child
+    assert await child.wait() is not None
+
+
+async def test_a_child_that_was_just_let_go_is_gone_once_the_bench_is_closed(bench: Workbench) -> None:
+    await bench.done(SENTENCE)
+    child = bench._child
+    assert child is not None
+    bench._let_go()
+    await bench.aclose()
+    assert child.returncode is not None
+
+
 async def test_one_job_more_than_may_wait_is_refused(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
