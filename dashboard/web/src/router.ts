@@ -26,6 +26,7 @@ export const router = createRouter({
     { path: '/floor', name: 'floor', component: () => import('@/pages/FloorPage.vue'), meta: { title: 'nav.floor' } },
     { path: '/calls', name: 'calls', component: () => import('@/pages/CallsPage.vue'), meta: { title: 'nav.calls' } },
     { path: '/calls/:id', name: 'call', component: () => import('@/pages/CallPage.vue'), meta: { title: 'call.title' } },
+    { path: '/appeals', name: 'appeals', component: () => import('@/pages/AppealsPage.vue'), meta: { title: 'appeals.title' } },
     { path: '/desk', name: 'desk', component: () => import('@/pages/DeskPage.vue'), meta: { title: 'desk.title' } },
     { path: '/rules', name: 'rules', component: () => import('@/pages/RulesPage.vue'), meta: { title: 'rules.title' } },
     { path: '/rules/test', name: 'rule-test', component: () => import('@/pages/RuleTestPage.vue'), meta: { title: 'rules.tabs.test' } },

@@ -5,6 +5,7 @@ import type {
   AlertHistory,
   AlertState,
   ApiToken,
+  Appeal,
   AuditEntry,
   AuditVerdict,
   CallDetail,
@@ -180,6 +181,8 @@ export const api = {
   verifyAudit: () => request<AuditVerdict>('POST', '/api/audit/verify'),
   alertStep: (id: string, step: AlertStep, wish: AlertWish) =>
     request<FloorAlert>('POST', `/api/alerts/${segment(id)}/${step}`, wish),
+  appeals: (appeal: Appeal, before: string | null) =>
+    request<{ alerts: FloorAlert[]; next: string | null }>('GET', `/api/alerts?${new URLSearchParams({ appeal, ...(before ? { before } : {}) })}`),
   alertHistory: (id: string) => request<AlertHistory>('GET', `/api/alerts/${segment(id)}/history`),
   assignees: () => request<{ people: User[] }>('GET', '/api/alerts/assignees'),
   precision: () => request<{ rules: RulePrecision[] }>('GET', '/api/rules/precision'),

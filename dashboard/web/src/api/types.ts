@@ -69,6 +69,9 @@ export interface Latency {
   total?: number | null
 }
 
+/** How an agent’s objection to an alert stands. */
+export type Appeal = 'open' | 'accepted' | 'rejected'
+
 export interface Alert {
   id: string
   call_id: string
@@ -90,7 +93,7 @@ export interface Alert {
   escalates_at?: string | null
   comments?: number
   /** What became of the agent's objection. */
-  appeal?: 'open' | 'accepted' | 'rejected' | null
+  appeal?: Appeal | null
 }
 
 /** One step of an alert's life. */

@@ -6,7 +6,7 @@ import rules from './rules.en'
 /** Words of the interface, English. */
 const en: Messages = {
   app: { name: 'Duting', tagline: 'Live call supervision', skip: 'Skip to main content' },
-  nav: { floor: 'Floor', calls: 'Calls', rules: 'Rules', admin: 'Administration', main: 'Main' },
+  nav: { floor: 'Floor', calls: 'Calls', appeals: 'Appeals', rules: 'Rules', admin: 'Administration', main: 'Main' },
   role: { agent: 'Agent', supervisor: 'Supervisor', inspector: 'Inspector', administrator: 'Administrator' },
   action: {
     logout: 'Sign out',
@@ -407,6 +407,15 @@ const en: Messages = {
     empty: 'No calls',
     noMore: 'That is all',
     openCall: 'Open',
+  },
+  appeals: {
+    title: 'Appeals',
+    filter: 'Filter by state',
+    open: 'Waiting',
+    accepted: 'Accepted',
+    rejected: 'Turned down',
+    hint: 'Alerts that their agent calls wrong. Open the details for the reason, and answer there: the agent reads it.',
+    empty: { open: 'No appeal waits for an answer', accepted: 'None was accepted yet', rejected: 'None was turned down yet' },
   },
   admin: { sections: 'Administration', actions: 'Actions', save: 'Save', cancel: 'Cancel', all: 'all', none: '–' },
   people: {
