@@ -16,6 +16,7 @@ from app.store.times import now, written
 from detectors.backtest import Hit, RuleDiff, StoredCall, compare, replay
 from detectors.rules import Pack
 from streams.events import CallInfo, Channel, Emotion, Transcript, Word
+from streams.runner import EndReason
 
 _AGO: Final = re.compile(r"(\d{1,5})([dh])")
 
@@ -84,6 +85,13 @@ def backtest(
     )
 
 
+_REASONS: Final[dict[str, EndReason]] = {
+    "disconnected": "disconnected",
+    "interrupted": "interrupted",
+    "error": "error",
+}
+
+
 def stored_call(store: Store, call_id: str) -> StoredCall | None:
     """What is left of a call; ``None``: there is no such call."""
     file = store.calls.file(call_id)
@@ -92,7 +100,7 @@ def stored_call(store: Store, call_id: str) -> StoredCall | None:
     return StoredCall(
         call=msgspec.json.decode(file.call.info, type=CallInfo),
         media_ms=file.call.media_ms,
-        reason=file.call.reason if file.call.reason in ("disconnected", "interrupted", "error") else "hangup",
+        reason=_REASONS.get(file.call.reason or "", "hangup"),
         finals=tuple(
             Transcript(
                 call_id=call_id,

@@ -303,7 +303,7 @@ def schema() -> None:
     print(json.dumps(events.schema(), ensure_ascii=False, indent=2))
 
 
-def _progress() -> object:
+def _progress() -> Progress:
     from app.models import RichProgress
 
     return RichProgress()
@@ -325,7 +325,7 @@ class _bar:
         )
         self._task = self._progress.add_task(what, total=seconds)
 
-    def __enter__(self) -> object:
+    def __enter__(self) -> Callable[[float], None]:
         self._progress.start()
         return lambda seconds: self._progress.update(self._task, completed=seconds)
 

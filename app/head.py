@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 
 from app.errors import DutingError
 from detectors.emotion import FEATURES

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -75,8 +76,8 @@ def bounded(frame: av.AudioFrame) -> av.AudioFrame:
         return frame
     wrong = ~np.isfinite(planes)
     NOT_FINITE.inc(int(wrong.sum()))
-    planes = np.clip(np.where(wrong, 0, planes), -1.0, 1.0).astype(planes.dtype)
-    repaired = av.AudioFrame.from_ndarray(planes, format=frame.format.name, layout=frame.layout.name)
+    finite: Any = np.clip(np.where(wrong, 0, planes), -1.0, 1.0).astype(planes.dtype)
+    repaired = av.AudioFrame.from_ndarray(finite, format=frame.format.name, layout=frame.layout.name)
     repaired.sample_rate, repaired.pts, repaired.time_base = frame.sample_rate, frame.pts, frame.time_base
     return repaired
 

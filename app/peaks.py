@@ -116,7 +116,8 @@ def _loudest(samples: np.ndarray, size: int) -> np.ndarray:
     binned = samples.reshape(samples.shape[0], -1, size)
     loud = np.maximum(binned.max(axis=2).astype(float), -binned.min(axis=2).astype(float))
     full = 1.0 if samples.dtype.kind == "f" else 2.0 ** (8 * samples.dtype.itemsize - 1)
-    return np.clip(loud * 256 / full, 0, 255).astype(np.uint8)
+    bounded: np.ndarray = np.clip(loud * 256 / full, 0, 255)
+    return bounded.astype(np.uint8)
 
 
 def kept_at(path: Path) -> Path:

@@ -26,6 +26,7 @@ from msgspec import Struct
 from prometheus_client import Counter
 
 from app.errors import PackRefused, StoreError
+from app.store.audit import AuditAction
 from app.store.publications import Publication
 from app.store.times import now, written
 from detectors.emotion import EmotionDetector, Head
@@ -47,7 +48,7 @@ PUBLISHED_S: Final = 2.0
 """Between two looks at what is published, where files are never looked at."""
 
 Outcome = Literal["loaded", "unchanged", "refused"]
-Record = Callable[[str, str, str | None, str | None], None]
+Record = Callable[[str, AuditAction, str | None, str | None], None]
 """Writes into the audit: account, action, subject, address. May raise ``StoreError``."""
 
 
@@ -274,9 +275,12 @@ class RuleBook:
     async def _write_down(self, by: str, outcome: Outcome, address: str | None) -> None:
         if self.record is None:
             return
+        action: AuditAction = "rules.refused" if outcome == "refused" else "rules.loaded"
+        if outcome == "unchanged":
+            action = "rules.unchanged"
         subject = self.refused.digest if outcome == "refused" and self.refused else self.pack.version
         try:
-            await asyncio.to_thread(self.record, by, f"rules.{outcome}", subject, address)
+            await asyncio.to_thread(self.record, by, action, subject, address)
         except StoreError as error:
             log.error("rules.not_audited", by=by, outcome=outcome, error=str(error))
 

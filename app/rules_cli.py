@@ -38,9 +38,9 @@ def check_packs(packs: Packs = None) -> None:
     for part in pack.parts:
         rules = [rule for rule in pack.rules if rule.version == part.version]
         scripts = [s for s in pack.scripts if any(node.rule.version == part.version for node in s.nodes)]
-        modes = [(sum(rule.mode == mode for rule in rules), mode) for mode in ("live", "shadow", "off")]
+        modes = [(len([r for r in rules if r.mode == mode]), mode) for mode in ("live", "shadow", "off")]
         counted = ", ".join(f"{count} {mode}" for count, mode in modes if count)
-        dialogues = sum(len(one.tests) for one in (*rules, *scripts))
+        dialogues = sum(len(one.tests) for one in rules) + sum(len(one.tests) for one in scripts)
         said = [f"{len(rules)} rules" + (f" ({counted})" if counted else "")]
         said += [f"{len(scripts)} scripts"] if scripts else []
         said += [f"{dialogues} dialogues"] if dialogues else []
@@ -60,9 +60,11 @@ def run_dialogues(
     """Run the test dialogues that packs carry; exit status 1 if one fails."""
     from detectors.dialogues import run_tests
     from detectors.rules.loader import pack_files
+    from detectors.rules.model import Rule
+    from detectors.rules.script import Script
 
     whole = _load(packs)  # all together first: what is wrong with them is told before anything runs
-    tested = (*whole.rules, *whole.scripts)
+    tested: list[Rule | Script] = [*whole.rules, *whole.scripts]
     wanted = {r.id for r in tested if not rule or any(fnmatchcase(r.id, one) for one in rule)}
     if rule and not wanted:
         raise SettingsError(f"no rule is called {' or '.join(rule)}; `duting rules check` names the packs")
@@ -203,7 +205,11 @@ def backtest(
         ids = call or store.rules.calls_to_replay(begin, calls)
         err = Console(stderr=True)
         steps = iter(track(range(len(ids)), "backtest", console=err, transient=not err.is_terminal))
-        report = backtests.backtest(store, pack, ids, lambda _done: next(steps, None), begin)
+
+        def one_more(_done: int) -> None:
+            next(steps, None)
+
+        report = backtests.backtest(store, pack, ids, one_more, begin)
     finally:
         store.close()
     if json:

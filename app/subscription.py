@@ -119,7 +119,7 @@ class Subscription:
                 self.lose()
                 break
             if found:
-                return found
+                return list(found)
             continue
         if not self._waiting and not self.ended:
             self._wake.clear()

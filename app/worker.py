@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import msgspec
@@ -75,7 +75,9 @@ async def run(
     watching: asyncio.Task[None] | None = None
     store: Store | None = None
     if kind == "asr":
-        worker = reading(transcriber or await asyncio.to_thread(model, settings, progress), **given)
+        if transcriber is None:
+            transcriber = await asyncio.to_thread(model, settings, progress)
+        worker = reading(transcriber, **given)
     else:
         # Which rules are in force is asked there, as the gateways ask.
         store = await asyncio.to_thread(Store.open, settings.database)
@@ -108,8 +110,9 @@ async def run(
 class _Server(uvicorn.Server):
     """One whose process listens to signals itself."""
 
-    def capture_signals(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def _server(worker: Worker, settings: Settings) -> uvicorn.Server:

@@ -159,7 +159,7 @@ async def assign(alert_id: str, wish: Assignment, request: Request, person: Over
     """Somebody else is to look after it. It waits for them, and escalates if they do not answer."""
     store: Store = request.app.state.store
     place = await check_sight(request, person, (await alert_of(store, alert_id, person)).call_id)
-    people = assignable(await run_in_threadpool(store.users.list))
+    people = assignable(await run_in_threadpool(store.users.able))
     if wish.to not in {each.username for each in people if sees(each, place)}:
         raise Problem("unknown_person")
     return await go(request, person, alert_id, "assign", wish, owner=wish.to)
@@ -192,7 +192,7 @@ def assignees(request: Request, person: Supervisor) -> Response:
         Assignees(
             people=[
                 Assignee(username=each.username, name=each.name, role=each.role)
-                for each in assignable(store.users.list())
+                for each in assignable(store.users.able())
                 if sees_person(person, each)
             ]
         )

@@ -95,7 +95,8 @@ async def _authorise(request: Request, token: str) -> Person | None:
     given = bearer_of(request) or ""
     if hmac.compare_digest(given.encode(), token.encode()):
         return None
-    person = await run_in_threadpool(request.app.state.store.tokens.person, given)
+    store: Store = request.app.state.store
+    person = await run_in_threadpool(store.tokens.person, given)
     if person is None:
         raise Problem("token_required", {"WWW-Authenticate": "Bearer"})
     if not may(person, "call.tell"):

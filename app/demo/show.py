@@ -191,6 +191,7 @@ def _table(console: Console, outcome: run.Outcome, scored: truth.Score) -> None:
     table = Table(
         "call", "at", "rule", "expected", "raised", "total ms", "heard as", title="expected / raised"
     )
+    rows: list[tuple[str, float, str, str, Alert | None]]
     rows = [(e.call, e.start, e.rule, "yes", a) for e, a in scored.hit]
     rows += [(e.call, e.start, e.rule, "yes", None) for e in scored.missed]
     rows += [(name, a.media_start_ms / 1000, a.rule_id, "no", a) for name, a in scored.unexpected]

@@ -17,7 +17,7 @@ import os
 import socket
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -81,8 +81,8 @@ class IngestSockets(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         self._keep_little_unsent()
         if hasattr(self, "scope") and not self.config.ws_per_message_deflate:
-            self.scope["extensions"][_EXTENSION] = self._begin
-            self.scope["extensions"][_FRAMES] = self._send_frames
+            extensions = cast("dict[str, object]", self.scope["extensions"])
+            extensions[_EXTENSION], extensions[_FRAMES] = self._begin, self._send_frames
 
     def _keep_little_unsent(self) -> None:
         """A peer that reads slowly is noticed here: the kernel would hold minutes of events for it."""

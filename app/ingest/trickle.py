@@ -31,7 +31,8 @@ class Trickle:
 
     def __init__(self, connection: RTCPeerConnection, offer: SessionDescription) -> None:
         self._connection = connection
-        self._ufrag = offer.media[0].ice.usernameFragment
+        ice = offer.media[0].ice
+        self._ufrag = None if ice is None else ice.usernameFragment
         self._count = 0
         self.etag = f'"{secrets.token_urlsafe(9)}"'
 

@@ -85,7 +85,8 @@ class Session:
         # Before the offer is read: aiortc settles the codecs then.
         transceiver = connection.addTransceiver(kind, direction="recvonly")
         if self.leg is not None:
-            codecs = RTCRtpReceiver.getCapabilities(kind).codecs
+            known = RTCRtpReceiver.getCapabilities(kind)
+            codecs = () if known is None else known.codecs
             transceiver.setCodecPreferences([one for one in codecs if one.mimeType == "audio/opus"])
             webrtc.tap(transceiver.receiver, self.leg.receive)
         await connection.setRemoteDescription(RTCSessionDescription(trickling(offer), "offer"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -53,7 +54,7 @@ class RichProgress:
             TransferSpeedColumn(),
         )
         # Where nobody watches (a log file), only the lines of `say` are written.
-        self._new = lambda: Progress(
+        self._new: Callable[[], Any] = lambda: Progress(
             *columns, console=self._console, transient=True, disable=not self._console.is_terminal
         )
         self._bar: Any = None

@@ -70,16 +70,16 @@ def _from_folder(folder: Path, known: KnownModel, into: Path, progress: Progress
 def _from_hub(known: KnownModel, into: Path, progress: Progress) -> None:
     """Download at the pinned revision. ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` are honoured."""
     from huggingface_hub import constants, hf_hub_download, hf_hub_url
-    from huggingface_hub.utils import get_session, tqdm
+    from huggingface_hub.utils import get_session, tqdm  # type: ignore[attr-defined]
 
     if constants.HF_HUB_OFFLINE:
         raise Unavailable("HF_HUB_OFFLINE is set")
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):
         """The hub's client draws its own bar; ours is told instead."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": True})
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
             progress.begin(str(options.get("desc") or "downloading"), options.get("total"))
 
         def update(self, count: float | None = 1) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from app.rights import ROLES
 from app.store.database import Store
-from app.store.users import ROLES, AccountError, Person
+from app.store.users import AccountError, Person
 
 __all__ = ["ROLES", "AccountError", "Person", "Store"]

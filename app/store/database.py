@@ -61,7 +61,7 @@ class Store:
         if engine.dialect.name == "postgresql":
             # The pool's question whether a connection is alive is asked before anybody here has it.
             ping = engine.dialect.do_ping
-            engine.dialect.do_ping = lambda connection: self._ping(ping, connection)  # type: ignore[method-assign]
+            engine.dialect.do_ping = lambda connection: self._ping(ping, connection)  # type: ignore[method-assign, assignment]
         self.log = Log(self)
         self.calls = Calls(self)
         self.alerts = Alerts(self)

@@ -147,7 +147,8 @@ class Desk:
         )
         shown = select(HintRow.rule_id, func.count()).where(HintRow.rule_id.is_not(None))
         with self._store.reading() as session:
-            for rule_id, count in session.execute(shown.group_by(HintRow.rule_id)):
+            for rule_of, count in session.execute(shown.group_by(HintRow.rule_id)):
+                rule_id = str(rule_of)  # none is null: the query says so
                 found[rule_id] = Usefulness(rule_id=rule_id, shown=count)
             for rule_id, answer, count in session.execute(answers):
                 one = found.setdefault(rule_id, Usefulness(rule_id=rule_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import structs
@@ -18,9 +18,7 @@ from streams.events import EventType, Hint, OutletEvent
 class Publish(Protocol):
     """Give the next cursor to an event of a call, and return it."""
 
-    def __call__(
-        self, kind: EventType, call_id: str, at: str, media_ms: int, /, **content: object
-    ) -> int: ...
+    def __call__(self, kind: EventType, call_id: str, at: str, media_ms: int, **content: Any) -> int: ...
 
 
 class DeskProjection:

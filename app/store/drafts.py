@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import drafts
 from app.drafts import OPEN, Draft, DraftError, digest_of
+from app.store.audit import AuditAction
 from app.store.rule_tables import RuleDraftRow
 from app.store.texts import clean
 from app.store.times import now, written
@@ -152,14 +153,14 @@ class Drafts:
         self._note(session, hand, "rules.drafted", draft)
         return draft
 
-    def _step(self, hand: Hand, draft_id: int, action: str, step: Step) -> Draft:
+    def _step(self, hand: Hand, draft_id: int, action: AuditAction, step: Step) -> Draft:
         with self._store.writing() as session:
             draft = step(self.locked(session, draft_id), written(self._clock()))
             self.put(session, draft)
             self._note(session, hand, action, draft)
         return draft
 
-    def _note(self, session: Session, hand: Hand, action: str, draft: Draft) -> None:
+    def _note(self, session: Session, hand: Hand, action: AuditAction, draft: Draft) -> None:
         session.flush()
         detail = f"{draft.pack_id} {draft.digest[:8]}"
         self._store.audit.add(session, hand.username, action, f"draft-{draft.id}", hand.address, detail)

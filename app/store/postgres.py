@@ -131,7 +131,10 @@ def hold(session: Session, lock: int) -> str | None:
 def outcome(session: Session, transaction: str) -> Literal["committed", "aborted", "in progress"] | None:
     """What became of a transaction whose connection was lost; ``None``: the server does not know it."""
     asked = text("SELECT pg_xact_status(CAST(CAST(:transaction AS text) AS xid8))")
-    return session.scalar(asked, {"transaction": transaction})
+    found: Literal["committed", "aborted", "in progress"] | None = session.scalar(
+        asked, {"transaction": transaction}
+    )
+    return found
 
 
 def hold_if_free(session: Session, lock: int) -> bool:

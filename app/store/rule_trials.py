@@ -161,7 +161,7 @@ class RuleTrials:
         return trial
 
 
-def _locked(trial_id: int) -> Select[tuple[RuleTrialRow]]:
+def _locked(trial_id: int) -> Select[RuleTrialRow]:
     return select(RuleTrialRow).where(RuleTrialRow.trial_id == trial_id).with_for_update()
 
 

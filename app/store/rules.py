@@ -83,8 +83,8 @@ class Rules:
                     one.confirmed += count
                 elif state == "false_alarm":
                     one.false_alarms += count
-            for rule_id, version, count in session.execute(markers):
-                tally(rule_id, version).hits += count
+            for marked_by, marked_as, count in session.execute(markers):
+                tally(str(marked_by), marked_as).hits += count
             for rule_id, version, count in session.execute(shadow):
                 tally(rule_id, version).shadow += count
         return sorted(found.values(), key=lambda t: (t.rule_id, t.version or ""))
@@ -105,7 +105,8 @@ class Rules:
         last: dict[str, str] = {}
         with self._store.reading() as session:
             for query in times:
-                for rule_id, at in session.execute(query):
+                for found, at in session.execute(query):
+                    rule_id = str(found)  # none is null: the query says so
                     last[rule_id] = max(at, last.get(rule_id, ""))
         return last
 

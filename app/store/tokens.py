@@ -135,7 +135,7 @@ def person_of(row: TokenRow) -> Person:
     )
 
 
-def _good(moment: datetime) -> Select[tuple[TokenRow]]:
+def _good(moment: datetime) -> Select[TokenRow]:
     return select(TokenRow).where(TokenRow.revoked_at.is_(None), TokenRow.expires_at > written(moment))
 
 

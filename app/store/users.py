@@ -156,7 +156,7 @@ class Users:
             return person_of(there)
         return self._change(there.username, name=name, role=role, teams=_teams(role, teams))
 
-    def list(self) -> list[Person]:
+    def able(self) -> list[Person]:
         """Those whose accounts are open, by name."""
         rows = select(UserRow).where(UserRow.disabled_at.is_(None)).order_by(UserRow.username)
         with self._store.reading() as session:

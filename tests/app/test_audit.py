@@ -114,7 +114,7 @@ def test_what_was_written_before_the_chain_becomes_its_beginning(database_url: s
     assert (store.audit.verify().entries, store.audit.verify().broken) == (4, None)
     assert [entry.subject for entry in store.audit.page(2)[0]] == ["c2", "通话"]
     # Whoever saw all calls goes on seeing them.
-    assert {person.username: person.teams for person in store.users.list()} == {
+    assert {person.username: person.teams for person in store.users.able()} == {
         "administrator": ("*",),
         "agent": (),
         "inspector": (),

@@ -53,7 +53,7 @@ def test_a_database_opened_again_keeps_what_it_holds(database_url: str) -> None:
     first.users.add("wang", PASSWORD, "王", "supervisor")
     first.close()
     second = open_store(database_url)
-    assert [Person(username="wang", name="王", role="supervisor", teams=("*",))] == second.users.list()
+    assert [Person(username="wang", name="王", role="supervisor", teams=("*",))] == second.users.able()
     second.close()
 
 
@@ -196,7 +196,7 @@ def test_an_account_that_cannot_be_made_says_what_is_wrong(
     store.users.add("li", PASSWORD, "李", "inspector")
     with pytest.raises(AccountError, match=words):
         store.users.add(*account)
-    assert [person.username for person in store.users.list()] == ["li"]
+    assert [person.username for person in store.users.able()] == ["li"]
 
 
 def test_ensuring_an_account_twice_changes_it_to_the_last_wish(store: Store) -> None:

@@ -58,8 +58,8 @@ def _chain(connection: sa.Connection) -> None:
     )
     while rows := connection.execute(page, {"last": last, "most": AT_ONCE}).all():
         hashes = []
-        for last, *content in rows:
-            head = chained(head, Entry(*content, detail=None))
+        for last, at, username, action, subject, address in rows:
+            head = chained(head, Entry(at, username, action, subject, address, None))
             hashes.append({"id": last, "hash": head})
         connection.execute(sa.text("UPDATE audit SET hash = :hash WHERE audit_id = :id"), hashes)
 
