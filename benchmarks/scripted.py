@@ -40,9 +40,10 @@ class Script:
     PIECE = 96
     """Samples at 16 kHz."""
 
-    def __init__(self, folder: Path = truth.CALLS) -> None:
+    def __init__(self, *folders: Path) -> None:
+        """Of the demo's calls, and of those in further ``folders``."""
         turns: dict[int, list[tuple[bytes, str]]] = {}
-        for call in truth.load(folder):
+        for call in (each for folder in (truth.CALLS, *folders) for each in truth.load(folder)):
             heard = sound("c", load(call.audio))
             for turn in call.turns:
                 channel = heard["agent" if turn.role == "agent" else "customer"]
@@ -88,9 +89,9 @@ def _mixed(words: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def scripted(seconds: float = 0.0) -> ScriptedTranscriber:
-    """``seconds``: of pretended work a batch."""
-    return ScriptedTranscriber(Script(), seconds=seconds, largest_batch=32)
+def scripted(seconds: float = 0.0, *more: Path) -> ScriptedTranscriber:
+    """``seconds``: of pretended work a batch; ``more``: folders of calls beside the demo's."""
+    return ScriptedTranscriber(Script(*more), seconds=seconds, largest_batch=32)
 
 
 class _FinalsOnly(ReadingWorker):
@@ -105,11 +106,12 @@ async def main() -> None:
     settings = settings_.load()
     logs.configure(settings.log_level, settings.log_json)
     seconds = float(os.environ.get("SCRIPTED_SECONDS", "0"))
+    more = [Path(folder) for folder in os.environ.get("SCRIPTED_MORE", "").split(os.pathsep) if folder]
     await run(
         "asr",
         settings,
         RichProgress(),
-        transcriber=scripted(seconds),
+        transcriber=scripted(seconds, *more),
         on_listening=lambda address: print(address, flush=True),
         reading=_FinalsOnly,
     )
