@@ -1,8 +1,8 @@
 """Recordings in a process of their own, so that what encodes them never holds up what hears the calls.
 
-Encoding 150 calls takes half a core. As threads of the server's process the encoders also take its one
-interpreter, thousands of times a second, from the loop that hears all calls: finals then come at 2.2 s (p95)
-instead of 0.8 (``python -m benchmarks.capacity``, and the same with ``--no-audio``).
+As threads of the server's process the encoders take its one interpreter, thousands of times a second, from
+the loop that hears all calls: with 150 calls finals came at 2.2 s (p95) instead of 0.8, while recordings were
+Opus from the start (``python -m benchmarks.capacity``, and the same with ``--no-audio``).
 
 ``RecordingProcess`` is the server's side and looks like ``Recorders``; ``python -m app.recording`` is the
 other. Down the child's standard input go orders, up its standard output what came of them: MessagePack behind
