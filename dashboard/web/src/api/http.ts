@@ -17,7 +17,6 @@ import type {
   Names,
   Note,
   Review,
-  RulePrecision,
   Takeover,
   User,
   Waveform,
@@ -182,7 +181,6 @@ export const api = {
     request<FloorAlert>('POST', `/api/alerts/${segment(id)}/${step}`, wish),
   alertHistory: (id: string) => request<AlertHistory>('GET', `/api/alerts/${segment(id)}/history`),
   assignees: () => request<{ people: User[] }>('GET', '/api/alerts/assignees'),
-  precision: () => request<{ rules: RulePrecision[] }>('GET', '/api/rules/precision'),
   peaks: (id: string, points: number) => request<Waveform>('GET', `/api/calls/${segment(id)}/peaks?points=${points}`),
   reveal: (id: string, utterance: string, reason: string) =>
     request<{ text: string; shown_s: number }>(
