@@ -449,6 +449,6 @@ def test_what_it_looks_like(open_call, house):
             page.screenshot(path=str(ARTIFACTS / f"call.{language}.{scheme}.png"))
         page.get_by_test_id("language").click()
     page.set_viewport_size({"width": 2560, "height": 1440})
-    page.wait_for_function("innerWidth === 2560")
+    page.wait_for_function("() => innerWidth === 2560")
     page.evaluate(STILL)
     page.screenshot(path=str(ARTIFACTS / "call.wall.png"))

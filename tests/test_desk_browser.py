@@ -322,6 +322,8 @@ def test_a_call_that_comes_while_an_appeal_is_written_takes_nothing_of_it(desk, 
     page.keyboard.insert_text("不是这样")
     page.keyboard.press("Enter")
     assert reason.input_value() == "我说的不是这样\n"
+    assert page.evaluate(TOO_WIDE) == []
+    page.screenshot(path=ARTIFACTS / "desk-call-waits.png")
     # To the call, and back to what was written.
     page.get_by_test_id("desk-to-call").click()
     state(page, "call")
