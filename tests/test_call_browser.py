@@ -42,6 +42,14 @@ async () => {
   return 0;
 }
 """
+STILL = """
+async () => {
+  const moving = document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < Infinity);
+  await Promise.all(moving.map((one) => one.finished.catch(() => null)));
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+}
+"""
+"""Until everything is drawn as it stays."""
 KEEP_PEER = """
 const Peer = RTCPeerConnection;
 window.RTCPeerConnection = function (...given) { return (window.peer = new Peer(...given)); };
@@ -170,8 +178,13 @@ def open_call(browser, house):  # noqa: F811
         contexts.append(context)
         context.add_init_script(KEEP_PEER)
         page = context.new_page()
-        page.errors = []
+        page.errors, page.told = [], []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
+
+        def tell(frame):
+            page.told.append(str(frame))
+
+        page.on("websocket", lambda socket: socket.on("framereceived", tell))
         who = {"username": person, "password": PASSWORD}
         address = f"{house.address}/api/session"
         assert context.request.post(address, data=who, headers={"X-Duting": "1"}).ok
@@ -245,9 +258,6 @@ def test_a_marker_a_line_and_a_key_are_heard_and_the_waveform_is_there(open_call
 
 def test_a_masked_number_is_shown_for_a_reason_is_masked_again_and_leaves_an_entry(open_call, house):
     page = open_call("wu", "past")
-    seen = []
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: seen.append(frame)))
-    page.reload()
     line = page.locator("[data-utterance='past:customer:21000']")
     line.get_by_text(MASKED).wait_for()
     assert NUMBER not in page.content()
@@ -261,7 +271,95 @@ def test_a_masked_number_is_shown_for_a_reason_is_masked_again_and_leaves_an_ent
     line.get_by_test_id("reveal-hide").click()
     line.get_by_text(MASKED).wait_for()
     assert NUMBER not in page.content()
-    assert not any(NUMBER in str(frame) for frame in seen)
+
+
+def test_a_number_is_shown_to_who_asked_for_it_and_told_over_no_socket(open_call, house):
+    first, *rest = a_call("watched")
+    house.append(first)
+    asks, looks = open_call("wu", "watched"), open_call("li", "watched")
+    house.append(*rest)
+    line = "[data-utterance='watched:customer:21000']"
+    for page in (asks, looks):
+        page.locator(line).get_by_text(MASKED).wait_for(timeout=5000)
+    asks.locator(line).get_by_test_id("reveal-open").click()
+    asks.locator(line).get_by_test_id("reveal-reason").fill("投诉核对号码")
+    asks.keyboard.press("Enter")
+    asks.locator(line).get_by_text(SPOKEN).wait_for(timeout=5000)
+    house.append(said(50_000, "还有别的吗", "watched"))
+    for page in (asks, looks):
+        page.get_by_text("还有别的吗").first.wait_for(timeout=5000)
+        assert any(MASKED in frame for frame in page.told)
+        assert any("还有别的吗" in frame for frame in page.told)
+        assert not any(NUMBER in frame for frame in page.told)
+    assert NUMBER not in looks.content()
+    house.append(ended("watched", LENGTH_MS))
+
+
+def settled(page):
+    """What the page was answered has come to it: this question was asked later."""
+    page.evaluate("fetch('/api/session').then((answer) => answer.text())")
+
+
+def test_a_number_that_comes_after_it_was_no_longer_wanted_is_not_shown(open_call):
+    page = open_call("wu", "past")
+    kept = []
+    page.route("**/reveal", lambda route: kept.append(route))
+    line = page.locator("[data-utterance='past:customer:21000']")
+    line.get_by_test_id("reveal-open").click()
+    page.keyboard.insert_text("投诉核对号码")
+    page.keyboard.press("Enter")
+    until(lambda: page.wait_for_timeout(20) is None and kept)
+    line.get_by_role("button", name="取消").click()
+    with page.expect_response("**/reveal") as answered:
+        kept[0].continue_()
+    assert answered.value.json()["text"] == SPOKEN
+    settled(page)
+    assert NUMBER not in page.content()
+    assert line.get_by_test_id("masked").get_attribute("data-state") == "masked"
+
+
+@pytest.mark.parametrize(
+    ("call_id", "words", "masked"),
+    [("reread", "请您记一下，手机是*******5678", 1), ("plain", "请您记一下", 0)],
+)
+def test_a_number_that_is_shown_goes_when_the_words_are_read_anew(open_call, house, call_id, words, masked):
+    house.append(*a_call(call_id))
+    page = open_call("wu", call_id)
+    line = page.locator(f"[data-utterance='{call_id}:customer:21000']")
+    line.get_by_test_id("reveal-open").click()
+    line.get_by_test_id("reveal-reason").fill("投诉核对号码")
+    page.keyboard.press("Enter")
+    line.get_by_text(SPOKEN).wait_for(timeout=5000)
+    house.append(said(21_000, words, call_id, "customer"))
+    line.get_by_text(words, exact=True).wait_for(timeout=5000)
+    assert NUMBER not in page.content()
+    assert line.get_by_test_id("reveal-open").count() == masked
+    house.append(ended(call_id, LENGTH_MS))
+
+
+def test_a_call_that_cannot_be_read_anew_says_so_until_it_can(open_call, house):
+    house.append(*a_call("unread"))
+    page = open_call("li", "unread")
+    page.route("**/api/calls/unread", lambda route: route.abort())
+    house.append(ended("unread", LENGTH_MS))
+    page.get_by_test_id("call-stale").wait_for(timeout=5000)
+    assert page.get_by_test_id("transcript-final").count() == 6
+    page.unroute("**/api/calls/unread")
+    page.get_by_test_id("call-stale").wait_for(state="detached", timeout=10_000)
+
+
+def test_what_is_being_written_stays_while_somebody_looks_at_another_part(open_call, house):
+    house.append(*a_call("written"))
+    page = open_call("li", "written")
+    for tab, field in (("notes", "note-text"), ("whispers", "whisper-text")):
+        page.get_by_test_id(f"tab-{tab}").click()
+        page.get_by_test_id(field).fill(f"写到一半 {tab}")
+    page.get_by_test_id("tab-alerts").click()
+    for tab, field in (("notes", "note-text"), ("whispers", "whisper-text")):
+        page.get_by_test_id(f"tab-{tab}").click()
+        assert page.get_by_test_id(field).is_visible()
+        assert page.get_by_test_id(field).input_value() == f"写到一半 {tab}"
+    house.append(ended("written", LENGTH_MS))
 
 
 def test_evidence_is_taken_away_opens_and_its_hashes_match(open_call, house, tmp_path):
@@ -346,9 +444,11 @@ def test_what_it_looks_like(open_call, house):
     for language in ("zh", "en"):
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_timeout(200)
+            page.locator(f"html.{scheme}[lang^={language}]").wait_for()
+            page.evaluate(STILL)
             page.screenshot(path=str(ARTIFACTS / f"call.{language}.{scheme}.png"))
         page.get_by_test_id("language").click()
     page.set_viewport_size({"width": 2560, "height": 1440})
-    page.wait_for_timeout(200)
+    page.wait_for_function("() => innerWidth === 2560")
+    page.evaluate(STILL)
     page.screenshot(path=str(ARTIFACTS / "call.wall.png"))

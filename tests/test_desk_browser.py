@@ -168,6 +168,11 @@ def shown(page, hint):
     page.locator(f"[data-testid=desk-hint][data-hint={hint}]").wait_for(timeout=5000)
 
 
+def press(page, key, outcome):
+    """A key pressed too soon after a change is not taken: again until ``outcome`` (a selector) is there."""
+    until(lambda: page.keyboard.press(key) or page.locator(outcome).count())
+
+
 def heard(page, *words):
     return any(word in str(frame) for frame in page.frames_told for word in words)
 
@@ -186,13 +191,9 @@ def test_a_hint_appears_by_itself_is_answered_by_key_and_nobody_elses_socket_hea
     room.hint(3, "hinted", "critical", rule="r3")
     page.get_by_text("还有 2 条，有更急的").wait_for()
     assert page.get_by_test_id("desk-hint").get_attribute("data-hint") == "h1"
-    page.wait_for_timeout(400)  # a key pressed too soon after a change is not taken
-    page.keyboard.press("1")
-    shown(page, "h3")
+    press(page, "1", "[data-testid=desk-hint][data-hint=h3]")
     assert page.get_by_test_id("desk-useful").bounding_box() == before
-    page.wait_for_timeout(400)
-    page.keyboard.press("2")
-    shown(page, "h2")
+    press(page, "2", "[data-testid=desk-hint][data-hint=h2]")
     until(lambda: len([u for u in room.service.store.desk.usefulness() if u.useful or u.not_useful]) == 2)
     # What was done is told first, and written into the audit right after.
     audited = lambda: {entry.detail for entry in room.service.store.audit.about("hinted")}  # noqa: E731
@@ -203,9 +204,7 @@ def test_a_hint_appears_by_itself_is_answered_by_key_and_nobody_elses_socket_hea
     page.get_by_test_id("desk-earlier").locator("summary").click()
     answers = page.get_by_test_id("desk-earlier-hint").evaluate_all("all => all.map(e => e.dataset.answer)")
     assert sorted(answers) == ["not_useful", "useful"]
-    page.wait_for_timeout(400)
-    page.keyboard.press("Escape")
-    page.locator("[data-testid=desk-hint]:not([data-hint])").wait_for()
+    press(page, "Escape", "[data-testid=desk-hint]:not([data-hint])")
     assert heard(page, "hint.answered")
     assert not heard(other, "hinted", "h1")
     state(other, "idle")
@@ -227,8 +226,7 @@ def test_a_whisper_is_at_the_desk_at_once_and_that_it_was_seen_comes_back(desk, 
     [whisper] = room.service.store.desk.whispers("whispered")
     assert whisper.seen_at is not None
     assert whisper.confirmed_at is None
-    page.keyboard.press("Enter")
-    page.get_by_test_id("desk-whisper").wait_for(state="detached")
+    press(page, "Enter", "[data-testid=desk]:not(:has([data-testid=desk-whisper]))")
     until(lambda: room.service.store.desk.whispers("whispered")[0].confirmed_at is not None)
     assert not heard(other, "whispered", "先安抚")
     # The other agent cannot ask for it either, nor whisper.
@@ -288,6 +286,78 @@ def test_what_happened_while_the_connection_was_cut_is_there_once_afterwards(des
     state(page, "review")
 
 
+def test_what_held_a_hint_as_a_call_ended_holds_none_of_the_next(desk, room):
+    page = desk("8001")
+    page.clock.install()
+    page.reload()
+    room.append(started("pointed", agent="8001"))
+    room.hint(71, "pointed")
+    shown(page, "h71")
+    page.get_by_test_id("desk-hint").hover()
+    room.append(ended("pointed"))
+    state(page, "review")
+    page.mouse.move(2, 2)
+    room.append(started("unpointed", agent="8001"))
+    room.hint(72, "unpointed", rule="r72")
+    shown(page, "h72")
+    room.hint(73, "unpointed", "critical", rule="r73")
+    page.get_by_test_id("desk-waiting").wait_for()
+    page.clock.fast_forward(9000)
+    shown(page, "h73")
+    room.append(ended("unpointed"))
+
+
+def test_a_call_that_comes_while_an_appeal_is_written_takes_nothing_of_it(desk, floor, room):
+    page, li = desk("8001"), floor()
+    room.append(started("before", agent="8001"), alert(81, "before"))
+    state(page, "call")
+    room.append(ended("before"))
+    state(page, "review")
+    reason = page.get_by_test_id("desk-appeal-reason")
+    page.get_by_test_id("desk-appeal-open").click()
+    page.keyboard.insert_text("我说的")
+    room.append(started("during", agent="8001"))
+    assert li.evaluate(WHISPER, ["during", "先安抚客户"]) == 201
+    page.get_by_test_id("desk-call-waits").wait_for(timeout=5000)
+    page.keyboard.insert_text("不是这样")
+    page.keyboard.press("Enter")
+    assert reason.input_value() == "我说的不是这样\n"
+    assert page.evaluate(TOO_WIDE) == []
+    page.screenshot(path=ARTIFACTS / "desk-call-waits.png")
+    # To the call, and back to what was written.
+    page.get_by_test_id("desk-to-call").click()
+    state(page, "call")
+    page.get_by_test_id("desk-whisper").wait_for()
+    assert room.service.store.desk.whispers("during")[0].confirmed_at is None
+    room.append(ended("during"))
+    state(page, "review")
+    page.locator("[data-testid=desk-review][data-call=during]").wait_for()
+    page.get_by_test_id("desk-review-close").click()
+    page.locator("[data-testid=desk-last-call][data-call=before]").click()
+    reason.wait_for()
+    assert reason.input_value() == "我说的不是这样\n"
+    # Sent while the next one runs, it makes room for the call.
+    room.append(started("next", agent="8001"))
+    page.get_by_test_id("desk-call-waits").wait_for(timeout=5000)
+    page.get_by_test_id("desk-appeal-send").click()
+    state(page, "call")
+    assert [each.text for each in room.service.store.alerts.history("a81", 10)] == ["我说的不是这样"]
+    room.append(ended("next"))
+    state(page, "review")
+
+
+def test_a_desk_that_cannot_be_read_anew_says_so_until_it_can(desk, room):
+    page = desk("8001")
+    state(page, "idle")
+    page.route("**/api/desk", lambda route: route.fulfill(status=500))
+    room.append(started("unread", agent="8001"))
+    page.get_by_test_id("desk-stale").wait_for(timeout=5000)
+    page.unroute("**/api/desk")
+    state(page, "call")
+    page.get_by_test_id("desk-stale").wait_for(state="detached")
+    room.append(ended("unread"))
+
+
 def test_in_another_sites_frame_an_agent_logs_in_and_works_and_nothing_else_is_shown(open_page, room):
     page = open_page(f"{room.softphone}/desk", {"width": 400, "height": 700})
     frame = page.frame_locator("iframe")
@@ -307,8 +377,7 @@ def test_in_another_sites_frame_an_agent_logs_in_and_works_and_nothing_else_is_s
     # The login page and the floor stay out of frames, also of this one's.
     for path in ("/login", "/floor", "/desk/x"):
         page.goto(f"{room.softphone}{path}")
-        page.wait_for_timeout(150)
-        assert page.frames[1].url.startswith("chrome-error:")
+        until(lambda: page.wait_for_timeout(20) is None and page.frames[1].url.startswith("chrome-error:"))
     room.append(ended("framed"))
 
 

@@ -21,7 +21,17 @@ from app.rulebook import RuleBook
 from app.settings import Settings
 from app.store import Store
 from streams.events import CallInfo, Detection, ShadowHit
-from tests.app.store_support import EVENTS_KEPT, PASSWORD, alert, ended, open_store, said, sqlite, started
+from tests.app.store_support import (
+    EVENTS_KEPT,
+    PASSWORD,
+    alert,
+    ended,
+    open_store,
+    said,
+    sqlite,
+    started,
+    until,
+)
 from tests.app.test_rules_reload import said as heard
 from tests.test_browser import FLAGS
 
@@ -318,3 +328,51 @@ def test_a_draft_is_written_tried_on_calls_and_put_in_force_by_a_second_person(
     assert {"rules.tested", "rules.drafted", "rules.backtest", "rules.backtest_read", "rules.published"} <= {
         row.action for row in rows
     }
+
+
+def test_what_is_written_while_a_draft_is_saved_or_checked_is_neither_lost_nor_passed(
+    enter: Any, served: Served
+) -> None:
+    page = enter("root")
+    page.goto(f"{served.address}/rules/drafts")
+    page.get_by_test_id("draft-new").click()
+    page.wait_for_url("**/rules/drafts/*")
+    text, told = page.get_by_test_id("draft-text"), page.get_by_test_id("rules-told")
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=draft-text]')?.value.includes('house')"
+    )
+    leaves = "() => dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    assert page.evaluate(leaves)
+    kept: list[Any] = []
+    page.route("**/api/rules/drafts/*", lambda route: kept.append(route))
+    text.press("Control+End")
+    page.keyboard.insert_text("# first\n")
+    assert not page.evaluate(leaves)
+    page.get_by_test_id("draft-save").click()
+    until(lambda: page.wait_for_timeout(20) is None and kept)
+    text.press("Control+End")
+    page.keyboard.insert_text("# second\n")
+    kept[0].continue_()
+    told.wait_for()
+    page.unroute("**/api/rules/drafts/*")
+    assert text.input_value().endswith("# first\n# second\n")
+    assert not page.evaluate(leaves)
+    # What was told changes its language with the page.
+    assert told.inner_text() == "已保存"
+    page.get_by_test_id("language").click()
+    assert told.inner_text() == "Saved"
+    page.get_by_test_id("language").click()
+    # What was found in a text is not said of another one.
+    page.get_by_test_id("draft-check").click()
+    checked = page.get_by_test_id("draft-checked")
+    checked.locator(".good").wait_for()
+    text.press("Control+End")
+    page.keyboard.insert_text("# third\n")
+    checked.get_by_test_id("draft-outdated").wait_for()
+    assert checked.locator(".good").count() == 0
+    # Nobody leaves it by mistake.
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.locator("a[href='/rules/drafts']").first.click()
+    until(lambda: page.wait_for_timeout(20) is None and asked)
+    assert text.input_value().endswith("# third\n")

@@ -18,7 +18,6 @@ import type {
   Names,
   Note,
   Review,
-  RulePrecision,
   Takeover,
   User,
   Waveform,
@@ -185,7 +184,6 @@ export const api = {
     request<{ alerts: FloorAlert[]; next: string | null }>('GET', `/api/alerts?${new URLSearchParams({ appeal, ...(before ? { before } : {}) })}`),
   alertHistory: (id: string) => request<AlertHistory>('GET', `/api/alerts/${segment(id)}/history`),
   assignees: () => request<{ people: User[] }>('GET', '/api/alerts/assignees'),
-  precision: () => request<{ rules: RulePrecision[] }>('GET', '/api/rules/precision'),
   peaks: (id: string, points: number) => request<Waveform>('GET', `/api/calls/${segment(id)}/peaks?points=${points}`),
   reveal: (id: string, utterance: string, reason: string) =>
     request<{ text: string; shown_s: number }>(

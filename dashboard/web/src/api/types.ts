@@ -117,18 +117,6 @@ export interface AlertHistory {
   changes: AlertChange[]
 }
 
-/** How often a rule was right, as people judged its alerts. */
-export interface RulePrecision {
-  rule_id: string
-  name: Names
-  severity: Severity
-  raised: number
-  resolved: number
-  false_alarms: number
-  /** 0 to 1; `null` while nothing was judged. */
-  precision: number | null
-}
-
 /** An alert with what the floor shows beside it. */
 export interface FloorAlert extends Alert {
   at?: string | null

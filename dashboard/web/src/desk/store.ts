@@ -5,6 +5,8 @@ import { computed, ref, shallowRef, type Ref } from 'vue'
 import { api, ApiError, serverNow } from '@/api/http'
 import type { Hint, Published, Whisper, Worth } from '@/api/types'
 import { EventSocket, type ConnectionState, type SocketLike } from '@/feed/socket'
+import { pause } from '@/lib/retry'
+import { forgetAppeals } from './appeals'
 import { advance, answered, EMPTY, offer, restored, SETTLE_MS, unanswered, type Queue } from './hints'
 import { applyToDesk, loadDesk, withWhisper, type DeskState } from './state'
 
@@ -16,9 +18,6 @@ export const deskError = shallowRef<ApiError | null>(null)
 export const deskRefusal = shallowRef<ApiError | null>(null)
 /** An alert of one's own changed: the look back is out of date. */
 export const alertsChanged = ref(0)
-/** The pointer is on the hint, or the focus in it: it stays where it is. */
-export const held = ref(false)
-
 export const unread = computed(() => desk.value?.whispers.filter((each) => !each.confirmed_at) ?? [])
 
 /** Events that came while the state was on its way; what it holds already changes nothing. */
@@ -29,7 +28,18 @@ let me = ''
 let ticking = 0
 let onRefused: () => void = () => undefined
 
-const LONGEST_WAIT_MS = 15_000
+const nobody = () => false
+let isHeld = nobody
+/** When the whispers that stand on the screen came there, milliseconds of the page's clock. */
+const appeared = new Map<string, number>()
+
+/** While `asked` says so the shown hint stays where it is. Returns how to let go of it: with what is on the page. */
+export function holdWhile(asked: () => boolean): () => void {
+  isHeld = asked
+  return () => {
+    if (isHeld === asked) isHeld = nobody
+  }
+}
 
 const socket = new EventSocket(
   (cursor) => {
@@ -53,6 +63,7 @@ const socket = new EventSocket(
 export function startDesk(username: string, refused: () => void): void {
   stopDesk()
   running = true
+  if (me !== username) forgetAppeals()
   me = username
   onRefused = refused
   ticking = window.setInterval(tick, 500)
@@ -73,7 +84,7 @@ export function stopDesk(): void {
   document.removeEventListener('visibilitychange', hurryWhenSeen)
   desk.value = null
   queue.value = EMPTY
-  held.value = false
+  appeared.clear()
   deskError.value = deskRefusal.value = null
   deskConnection.value = 'connecting'
 }
@@ -93,14 +104,13 @@ export async function load(): Promise<void> {
       const fresh = loaded.call?.call_id === before ? queue.value : EMPTY
       const began = loaded.call === null ? 0 : Date.parse(loaded.call.started_at)
       const mediaMs = Math.max(loaded.call?.duration_ms ?? 0, Number.isNaN(began) ? 0 : serverNow() - began)
-      queue.value = advance(restored(fresh, answer.live?.hints ?? [], mediaMs, performance.now()), performance.now(), held.value)
+      queue.value = advance(restored(fresh, answer.live?.hints ?? [], mediaMs, performance.now()), performance.now(), isHeld())
       break
     } catch (caught) {
       if (mine !== generation || !running) return
       deskError.value = caught instanceof ApiError ? caught : new ApiError('unexpected', 0)
       if (deskError.value.status === 401 || deskError.value.status === 403) return
-      const longest = Math.min(LONGEST_WAIT_MS, 1000 * 2 ** attempt)
-      await new Promise((wake) => window.setTimeout(wake, longest * (0.5 + Math.random() / 2)))
+      await pause(attempt)
       if (mine !== generation || !running) return
     }
   }
@@ -123,15 +133,15 @@ function take(event: Published): void {
   if (state === before) return
   const now = performance.now()
   if (event.call_id === state.call?.call_id) {
-    if (event.hint) queue.value = advance(offer(queue.value, event.hint, now), now, held.value)
-    if (event.answer) queue.value = advance(answered(queue.value, event.answer.hint_id, event.answer.answer), now, held.value)
+    if (event.hint) queue.value = advance(offer(queue.value, event.hint, now), now, isHeld())
+    if (event.answer) queue.value = advance(answered(queue.value, event.answer.hint_id, event.answer.answer), now, isHeld())
   }
   if (event.type === 'alert.updated' || event.type === 'alert.raised') alertsChanged.value += 1
   if (reload) void load()
 }
 
 function tick(): void {
-  queue.value = advance(queue.value, performance.now(), held.value)
+  queue.value = advance(queue.value, performance.now(), isHeld())
 }
 
 /** What is shown was just put there: the key or click was meant for what was there before. */
@@ -147,7 +157,6 @@ export async function answerShown(worth: Worth): Promise<void> {
 
 export async function answerHint(hint: Hint, worth: Worth): Promise<void> {
   deskRefusal.value = null
-  held.value = false
   queue.value = advance(answered(queue.value, hint.id, worth), performance.now(), false)
   try {
     await api.answerHint(hint.call_id, hint.id, worth)
@@ -162,8 +171,26 @@ export async function answerHint(hint: Hint, worth: Worth): Promise<void> {
 const telling = new Set<string>()
 let confirmedAt = -Infinity
 
-/** It stands on the screen (once a whisper), or was read. */
-export async function seeWhisper(whisper: Whisper, confirmed: boolean): Promise<void> {
+/** They stand on a screen that somebody may look at. */
+export function showWhispers(whispers: readonly Whisper[]): void {
+  for (const whisper of whispers) {
+    if (!appeared.has(whisper.id)) appeared.set(whisper.id, performance.now())
+    void seeWhisper(whisper, false)
+  }
+}
+
+/** None stands there any more. */
+export function hideWhispers(): void {
+  appeared.clear()
+}
+
+/** It was read. Only what has stood there long enough: else the key or click was meant for what was there before. */
+export async function confirmWhisper(whisper: Whisper): Promise<void> {
+  const since = appeared.get(whisper.id)
+  if (since !== undefined && performance.now() - since >= SETTLE_MS) await seeWhisper(whisper, true)
+}
+
+async function seeWhisper(whisper: Whisper, confirmed: boolean): Promise<void> {
   const key = `${whisper.id} ${confirmed}`
   if (telling.has(key) || (confirmed ? whisper.confirmed_at : whisper.seen_at)) return
   if (confirmed) {

@@ -7,6 +7,7 @@ import { ref, shallowReactive, shallowRef, type Ref, type ShallowRef } from 'vue
 
 import { api, ApiError, serverNow } from '@/api/http'
 import type { Figures, Floor, FloorAlert, FloorCall, Health, Published, Text } from '@/api/types'
+import { pause } from '@/lib/retry'
 import { Batch } from './batch'
 import { FloorMood, type FloorPoint } from './mood'
 import { apply, channelKey, emptyFloor, loadFloor, type FloorState } from './reducer'
@@ -347,7 +348,7 @@ async function reload(): Promise<void> {
     } catch (error) {
       if (mine !== generation || !running) return
       if (error instanceof ApiError && error.status === 401) return
-      await new Promise((wake) => window.setTimeout(wake, Math.min(15_000, 1000 * 2 ** attempt) * (0.5 + Math.random() / 2)))
+      await pause(attempt)
     }
   }
   for (const tell of resyncListeners) tell()

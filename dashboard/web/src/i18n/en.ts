@@ -15,6 +15,7 @@ const en: Messages = {
     close: 'Close',
     backToFloor: 'Back to the floor',
   },
+  list: { between: ', ', apart: '; ', namely: '{what}: {which}', aside: '{what} ({more})' },
   theme: { label: 'Appearance', system: 'System', light: 'Light', dark: 'Dark' },
   language: { switchTo: '中文', switchHint: '切换为中文' },
   sound: {
@@ -72,6 +73,7 @@ const en: Messages = {
     offline: 'Connection lost',
     bannerReconnecting: 'The connection was lost; reconnecting. What you see may be stale; missed events will be filled in.',
     bannerOffline: 'The server cannot be reached at the moment; still trying. What you see is from before the cut.',
+    stale: 'What is new cannot be read at the moment; still trying.',
     now: 'Try now',
   },
   health: {
@@ -285,7 +287,6 @@ const en: Messages = {
     noMarkers: 'No markers',
     lowConfidence: 'Recognised with low confidence ({percent})',
     partial: 'being recognised',
-    agent: 'Agent',
     queue: 'Queue',
     customer: 'Customer',
     direction: 'Direction',
@@ -406,7 +407,6 @@ const en: Messages = {
     lastWords: 'Last words',
     empty: 'No calls',
     noMore: 'That is all',
-    openCall: 'Open',
   },
   appeals: {
     title: 'Appeals',
@@ -499,6 +499,8 @@ const en: Messages = {
     loading: 'Loading…',
     notAgent: 'This is the agents’ desk',
     notAgentHint: 'Log in with the account of an agent who takes calls.',
+    callWaits: 'A call is running',
+    toCall: 'To the call',
     customer: 'Customer',
     others: '{n} more',
     hint: 'Hint',

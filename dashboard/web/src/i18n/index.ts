@@ -44,6 +44,17 @@ export function say(path: string, values?: Readonly<Record<string, string | numb
   return values ? text.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)) : text
 }
 
+/** Something to be told, by its key: it is said when it is shown, in the language of that moment. */
+export interface Told {
+  key: string
+  values?: Readonly<Record<string, string | number>>
+}
+
+/** Words one after the other, as the language separates them. */
+export function listed(words: readonly string[]): string {
+  return words.join(say('list.between'))
+}
+
 /** A name that came from the server, in the current language, else in whichever there is. */
 export function localName(names: Names | null | undefined, otherwise = ''): string {
   if (!names) return otherwise

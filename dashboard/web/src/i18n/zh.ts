@@ -14,6 +14,7 @@ const zh = {
     backToFloor: '返回现场',
     close: '关闭',
   },
+  list: { between: '、', apart: '；', namely: '{what}：{which}', aside: '{what}（{more}）' },
   theme: { label: '外观', system: '跟随系统', light: '浅色', dark: '深色' },
   language: { switchTo: 'English', switchHint: 'Switch to English' },
   sound: {
@@ -71,6 +72,7 @@ const zh = {
     offline: '连接中断',
     bannerReconnecting: '与服务器的连接中断，正在重连。画面可能不是最新，期间的事件会自动补齐。',
     bannerOffline: '暂时连不上服务器，仍在重试。画面停留在中断之前。',
+    stale: '暂时读不到最新内容，正在重试。',
     now: '立即重试',
   },
   health: {
@@ -279,7 +281,6 @@ const zh = {
     noMarkers: '没有标记',
     lowConfidence: '识别把握较低（{percent}）',
     partial: '正在识别',
-    agent: '座席',
     queue: '队列',
     customer: '客户',
     direction: '方向',
@@ -400,7 +401,6 @@ const zh = {
     lastWords: '最后一句',
     empty: '没有通话记录',
     noMore: '没有更多了',
-    openCall: '查看',
   },
   appeals: {
     title: '申诉',
@@ -493,6 +493,8 @@ const zh = {
     loading: '正在加载…',
     notAgent: '这里是座席的工作台',
     notAgentHint: '请用接听电话的座席账号登录。',
+    callWaits: '有通话正在进行',
+    toCall: '去看通话',
     customer: '客户',
     others: '另有 {n} 通',
     hint: '话术提示',

@@ -20,7 +20,25 @@ export class Ear {
     this.hangUp()
     const mine = ++this.turn
     this.onState('connecting', null)
-    const peer = (this.peer = new RTCPeerConnection())
+    try {
+      const peer = (this.peer = new RTCPeerConnection())
+      this.follow(peer, mine)
+      await peer.setLocalDescription(await peer.createOffer())
+      const { answer, address } = await api.listen(call, channel, peer.localDescription?.sdp ?? '')
+      if (mine !== this.turn) {
+        if (address) api.hangUp(address)
+        peer.close()
+        return
+      }
+      this.address = address
+      await peer.setRemoteDescription({ type: 'answer', sdp: answer })
+    } catch (caught) {
+      // Else it is the browser that has no WebRTC, or refuses this one.
+      this.end(mine, 'failed', caught instanceof ApiError ? caught : new ApiError('no_sound', 0))
+    }
+  }
+
+  private follow(peer: RTCPeerConnection, mine: number): void {
     peer.addTransceiver('audio', { direction: 'recvonly' })
     peer.ontrack = ({ streams, track }) => {
       if (mine === this.turn) this.onSound(streams[0] ?? new MediaStream([track]))
@@ -32,19 +50,6 @@ export class Ear {
       else if (peer.connectionState === 'disconnected') this.onState('unsteady', null)
       else if (peer.connectionState === 'closed') this.end(mine, 'over')
       else if (peer.connectionState === 'failed') this.end(mine, 'failed', new ApiError('no_sound', 0))
-    }
-    try {
-      await peer.setLocalDescription(await peer.createOffer())
-      const { answer, address } = await api.listen(call, channel, peer.localDescription?.sdp ?? '')
-      if (mine !== this.turn) {
-        if (address) api.hangUp(address)
-        peer.close()
-        return
-      }
-      this.address = address
-      await peer.setRemoteDescription({ type: 'answer', sdp: answer })
-    } catch (caught) {
-      this.end(mine, 'failed', caught instanceof ApiError ? caught : new ApiError('unexpected', 0))
     }
   }
 
