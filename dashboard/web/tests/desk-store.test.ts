@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 
-import { api } from '@/api/http'
+import { api, ApiError } from '@/api/http'
 import type { Desk, Hint, Whisper } from '@/api/types'
 import { appealOf, isBegun, writeAppeal } from '@/desk/appeals'
 import { READ_MS, SETTLE_MS } from '@/desk/hints'
-import { confirmWhisper, hideWhispers, holdWhile, queue, showWhispers, startDesk, stopDesk } from '@/desk/store'
+import { confirmWhisper, hideWhispers, holdWhile, load, queue, showWhispers, startDesk, stopDesk } from '@/desk/store'
 
 const whisper = (id: string): Whisper =>
   ({ id, call_id: 'c', by: 'li', to: '8001', text: id, media_ms: 0, seen_at: null, confirmed_at: null }) as unknown as Whisper
@@ -103,4 +103,16 @@ test('blanks are no appeal, and what was sent is forgotten', () => {
   expect(isBegun('a1')).toBe(true)
   writeAppeal('a1', '')
   expect(appealOf('a1')).toBe('')
+})
+
+test('whoever may not see the desk any more is told no more of it', async () => {
+  const closed = vi.fn()
+  vi.stubGlobal('WebSocket', class { close = closed })
+  const asked = vi.spyOn(api, 'desk').mockResolvedValue(inCall())
+  startDesk('8001', () => undefined)
+  await vi.advanceTimersByTimeAsync(10)
+  expect(closed).not.toHaveBeenCalled()
+  asked.mockRejectedValue(new ApiError('role_not_allowed', 403))
+  await load()
+  expect(closed).toHaveBeenCalledOnce()
 })

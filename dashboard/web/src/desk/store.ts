@@ -92,8 +92,9 @@ export function stopDesk(): void {
 /** Asks until there is an answer; the error is told meanwhile. */
 export async function load(): Promise<void> {
   const mine = ++generation
-  waiting ??= []
   for (let attempt = 0; ; attempt += 1) {
+    // What was told before the question is in its answer.
+    waiting = []
     try {
       const answer = await api.desk()
       if (mine !== generation || !running) return
@@ -109,7 +110,10 @@ export async function load(): Promise<void> {
     } catch (caught) {
       if (mine !== generation || !running) return
       deskError.value = caught instanceof ApiError ? caught : new ApiError('unexpected', 0)
-      if (deskError.value.status === 401 || deskError.value.status === 403) return
+      if (deskError.value.status === 401 || deskError.value.status === 403) {
+        socket.stop()
+        return
+      }
       await pause(attempt)
       if (mine !== generation || !running) return
     }
