@@ -78,7 +78,8 @@ class Audit:
     ) -> None:
         """``action`` is ``call.read``, ``call.audio``, ``alert.taken``, ``alert.released``,
         ``alert.acknowledged``, ``alert.resolved``, ``alert.false_alarm``, ``alert.reopened``,
-        ``call.revealed``, ``call.noted``, ``call.takeover``, ``call.exported``,
+        ``call.peaks``, ``call.reviewed``, ``call.revealed``, ``call.noted``, ``call.takeover``,
+        ``call.exported``, ``whisper.sent``, ``whisper.seen``, ``whisper.confirmed``, ``hint.answered``,
         ``alert.assigned``, ``alert.commented``, ``alert.escalated``, ``alert.history``,
         ``session.opened``, ``session.closed``, ``rules.loaded``, ``rules.refused``, ``rules.unchanged``,
         ``rules.tested``, ``rules.drafted``, ``rules.edited``, ``rules.submitted``, ``rules.returned``,

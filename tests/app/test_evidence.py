@@ -232,6 +232,7 @@ def test_a_page_gets_the_waveform_of_an_ended_call_and_of_no_running_one(at: Hou
         answer = at.client.get("/api/calls/c1/peaks?points=100").json()
     assert [len(channel) for channel in answer["channels"]] == [100, 100]
     assert answer["bin_ms"] == 400
+    assert [entry.action for entry in at.store.audit.about("c1")] == ["call.peaks"]
     path = find(at.settings.recordings, "c1")
     assert path is not None
     path.write_bytes(b"no sound")
