@@ -21,7 +21,7 @@ from app.store import Store
 from app.store.times import now, read
 from detectors.privacy import redact
 from streams.desk import WHISPER_LENGTH, Whisper, WhisperSeen
-from streams.events import Published
+from streams.events import Published, Traced
 
 MOST = 20
 WITHIN_S = 60.0
@@ -78,23 +78,17 @@ async def whisper(call_id: str, words: Words, request: Request, person: Whispere
     if wait > 0:
         raise Problem("too_many_whispers", {"Retry-After": str(int(wait) + 1)})
     since_ms = round((now() - read(began[0])).total_seconds() * 1000)
-    told = await outlet.append(
-        [
-            Whisper(
-                id=secrets.token_hex(12),
-                call_id=call_id,
-                text=redact(text),
-                by=person.username,
-                media_ms=max(since_ms, began[1]),
-            )
-        ]
+    made = Whisper(
+        id=secrets.token_hex(12),
+        call_id=call_id,
+        text=redact(text),
+        by=person.username,
+        media_ms=max(since_ms, began[1]),
     )
+    told = await outlet.append([Traced(what=made, address=address_of(request))])
     if (sent := _whisper(told)) is None:  # it ended meanwhile
         raise Problem("call_ended")
-    await run_in_threadpool(
-        store.audit.record, person.username, "whisper.sent", call_id, address_of(request), sent.id
-    )
-    return Response(views.answer(sent).body, status_code=201, media_type="application/json")
+    return views.answer(sent, 201)
 
 
 @router.post("/api/calls/{call_id}/whispers/{whisper_id}/seen")
@@ -108,23 +102,14 @@ async def seen(
     known = await run_in_threadpool(store.desk.whisper, whisper_id, call_id)
     if known is None or known.to != person.username:
         raise Problem("unknown_whisper")
-    told = await outlet.append(
-        [
-            WhisperSeen(
-                whisper_id=whisper_id,
-                call_id=call_id,
-                media_ms=known.media_ms,
-                by=person.username,
-                confirmed=looked.confirmed,
-            )
-        ]
+    seen_ = WhisperSeen(
+        whisper_id=whisper_id,
+        call_id=call_id,
+        media_ms=known.media_ms,
+        by=person.username,
+        confirmed=looked.confirmed,
     )
-    changed = _whisper(told)
-    if changed is not None:
-        action = "whisper.confirmed" if looked.confirmed else "whisper.seen"
-        await run_in_threadpool(
-            store.audit.record, person.username, action, call_id, address_of(request), whisper_id
-        )
+    changed = _whisper(await outlet.append([Traced(what=seen_, address=address_of(request))]))
     return views.answer(changed or await run_in_threadpool(store.desk.whisper, whisper_id, call_id))
 
 

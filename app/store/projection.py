@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from sqlalchemy import insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.store.audit import CLOCK, STEPS, Deed, enter
+from app.store.audit import CLOCK, STEPS, Deed, deed_of, enter
 from app.store.desk_projection import DeskProjection
 from app.store.tables import (
     AlertChangeRow,
@@ -57,6 +57,7 @@ from streams.events import (
     ShadowHit,
     Taken,
     Text,
+    Traced,
     Transcript,
 )
 from streams.sealing import Sealed
@@ -96,7 +97,8 @@ def is_stored(event: OutletEvent) -> bool:
         | Takeover
         | HintAnswer
         | Whisper
-        | WhisperSeen,
+        | WhisperSeen
+        | Traced,
     )
 
 
@@ -135,7 +137,7 @@ class Projection:
 
     def load(self, events: Iterable[OutletEvent]) -> None:
         """Fetch what the store knows of everything these events name: twelve queries at most."""
-        events = list(events)
+        events = [event.what if isinstance(event, Traced) else event for event in events]
         ids: dict[type, set[str]] = defaultdict(set)
         agents: set[str] = set()
         for event in events:
@@ -183,6 +185,9 @@ class Projection:
     def apply(self, event: OutletEvent, at: str) -> Sequence[Stored]:
         """What people are told of this; nothing when the rows hold it already, or when it is not stored."""
         before = len(self._stored)
+        address = None
+        if isinstance(event, Traced):
+            event, address = event.what, event.address
         match event:
             case CallStarted():
                 self._started(event.call, at)
@@ -224,7 +229,10 @@ class Projection:
                 self._desk.seen(event, at)
             case _:
                 pass
-        return self._stored[before:]
+        told = self._stored[before:]
+        if told and (deed := deed_of(event, address)) is not None:
+            self._deeds.append(deed)
+        return told
 
     def finish(self) -> None:
         """Write all of it within the transaction; the caller commits."""
@@ -493,7 +501,7 @@ class Projection:
         row = self._takeovers.get(event.id)
         if event.state == "asked" and (row is not None or self._is_asked_for(event, at)):
             return
-        if event.state != "asked" and (row is None or row.state != "asked"):
+        if event.state != "asked" and not (row is not None and _waits(row, event)):
             return
         kind: EventType = f"takeover.{event.state}"  # type: ignore[assignment]
         cursor = self._publish(kind, event.call_id, at, event.media_ms, takeover=event)
@@ -559,6 +567,14 @@ class Projection:
 
 def _progress_id(event: Progress) -> str:
     return f"{event.call_id}\x1f{event.script}"
+
+
+def _waits(row: TakeoverRow, outcome: Takeover) -> bool:
+    """Whether this is the outcome that is waited for, also by those who were told that it was lost."""
+    if row.state == "asked":
+        return True
+    known = msgspec.json.decode(row.body, type=Takeover)
+    return known.problem == "lost" and outcome.problem != "lost"
 
 
 def _stand(row: AlertRow, alert: Alert) -> None:
