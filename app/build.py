@@ -146,6 +146,7 @@ class Service:
             await self.audiosockets.start()
         await self.switchboard.start()
         await self.escalation.start()
+        await self.takeovers.start()
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
             yield
@@ -298,7 +299,7 @@ def build(
         Rooms(listening),
         Escalation(store, outlet),
         Workbench(store),
-        Takeovers(settings, outlet.append),
+        Takeovers(settings, outlet.append, store.beside.unanswered),
         Measuring(),
         gateway,
         audiosockets,

@@ -1,4 +1,4 @@
-"""What people do with calls and alerts, and its entry in the audit: both or neither, whenever a process dies."""
+"""What people do with calls and alerts, and its entry in the audit: both or neither, whenever one dies."""
 
 from __future__ import annotations
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import httpx
 import msgspec
 import pytest
 
+from app.errors import StoreError
 from app.sealing import Keyring
 from app.settings import Settings
 from app.store import Store
 from app.takeover import Takeovers, signature
-from streams.events import CallInfo, Published
+from streams.events import CallInfo, OutletEvent, Published
 from streams.sealing import Sealed
 from streams.supervising import NOTE_LENGTH, REASON_LENGTH, Note, Takeover
 from streams.telling import Teller
@@ -106,8 +109,6 @@ def test_the_original_is_in_no_answer_no_event_and_in_no_row_that_can_be_read(at
 def test_where_the_audit_cannot_be_written_nothing_is_answered(
     at: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.errors import StoreError
-
     at.log_in("supervisor")
 
     def fail(*_: Any) -> None:
@@ -234,6 +235,44 @@ def test_of_several_who_ask_one_is_heard_and_an_outcome_is_told_once(database_ur
     store.close()
 
 
+def test_one_that_was_given_up_gives_way_to_its_outcome_and_to_nothing_else(database_url: str) -> None:
+    store = open_store(database_url)
+    at = "2026-01-01T00:00:00.000Z"
+    lost, accepted = asked(state="failed", problem="lost"), asked(state="accepted", status=200)
+
+    def told(takeover: Takeover) -> int:
+        return len(store.log.append([(takeover, at)])[0])
+
+    store.log.append([(started(), at), (asked(), at)])
+    assert [told(one) for one in (lost, lost, asked(), accepted, lost, accepted)] == [1, 0, 0, 1, 0, 0]
+    assert [(one.state, one.problem) for one in store.beside.takeovers("c1")] == [("accepted", None)]
+    store.close()
+
+
+async def test_what_nobody_tells_of_any_more_is_told_to_be_lost_at_the_next_start(database_url: str) -> None:
+    store = open_store(database_url)
+    at, later = "2023-11-14T22:12:50.499Z", "2023-11-14T22:12:50.500Z"  # half a minute ago
+    store.log.append([(event, at) for event in (started(), asked(1, at))])
+    store.log.append([(event, later) for event in (started("c2"), asked(2, later, call_id="c2"))])
+    done = asyncio.Event()
+
+    async def append(events: Sequence[OutletEvent]) -> None:
+        store.log.append([(event, at) for event in events])
+        done.set()
+
+    takeovers = of_a_pbx(append, store.beside.unanswered)
+    await takeovers.start()
+    await done.wait()
+    await takeovers.aclose()
+    found = [*store.beside.takeovers("c1"), *store.beside.takeovers("c2")]
+    assert [(one.id, one.state, one.problem) for one in found] == [
+        ("t1", "failed", "lost"),
+        ("t2", "asked", None),
+    ]
+    assert await takeovers.look() == 0
+    store.close()
+
+
 class Pbx:
     """A telephony that answers what it is told to, and keeps what it was asked."""
 
@@ -259,13 +298,28 @@ async def outcome(*answers: int | Exception) -> tuple[Takeover, Pbx, list[float]
         pauses.append(seconds)
 
     pbx = Pbx(*answers)
-    settings = Settings(_env_file=None, **TAKEOVER)  # type: ignore[call-arg, arg-type]
-    takeovers = Takeovers(settings, append, httpx.MockTransport(pbx), pause, lambda: 1_700_000_000.5)
+    takeovers = of_a_pbx(append, transport=httpx.MockTransport(pbx), pause=pause)
+    await all_of(takeovers)
+    return told[0], pbx, pauses
+
+
+def of_a_pbx(
+    append: Any, unanswered: Any = lambda _: [], url: str = TAKEOVER["takeover_url"], **others: Any
+) -> Takeovers:
+    set_ = TAKEOVER | {"takeover_url": url}
+    settings = Settings(_env_file=None, **set_)  # type: ignore[call-arg, arg-type]
+    return Takeovers(settings, append, unanswered, clock=lambda: 1_700_000_000.5, **others)
+
+
+async def all_of(takeovers: Takeovers) -> None:
     takeovers.ask(asked(), CallInfo(call_id="c1", agent="8001", customer="1390000"))
     for task in list(takeovers._running):
         await task
     assert not takeovers._running
-    return told[0], pbx, pauses
+
+
+async def at_once(_seconds: float) -> None:
+    await asyncio.sleep(0)
 
 
 async def test_a_telephony_that_agrees_is_asked_once_and_signed_to() -> None:
@@ -299,6 +353,99 @@ async def test_one_that_never_answers_has_failed_and_a_redirect_is_not_followed(
     assert (told.state, told.problem, told.status, told.attempts) == ("failed", "timeout", None, 3)
     told, pbx, _ = await outcome(302, 302, 302)
     assert (told.state, told.problem, len(pbx.asked)) == ("failed", "unreachable", 3)
+
+
+async def test_one_that_answers_a_byte_at_a_time_has_not_answered_in_time() -> None:
+    """To such a one no single read takes too long."""
+    timeout_s = 0.2
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            writer.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not writer.is_closing():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(timeout_s / 10)
+        writer.close()
+
+    told: list[Any] = []
+
+    async def append(events: Any) -> None:
+        told.extend(events)
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        takeovers = of_a_pbx(append, url=f"http://127.0.0.1:{port}/", pause=at_once, timeout_s=timeout_s)
+        async with asyncio.timeout(10):
+            await all_of(takeovers)
+    assert [(one.state, one.problem, one.attempts) for one in told] == [("failed", "timeout", 3)]
+
+
+@pytest.mark.parametrize("url", ["https://pbx.bank\x7f.example/take", "https://xn--.example/take"])
+async def test_an_address_that_is_none_is_an_attempt_that_failed(url: str) -> None:
+    told: list[Any] = []
+
+    async def append(events: Any) -> None:
+        told.extend(events)
+
+    await all_of(of_a_pbx(append, url=url, transport=httpx.MockTransport(Pbx()), pause=at_once))
+    assert [(one.state, one.problem) for one in told] == [("failed", "unreachable")]
+
+
+async def test_an_outcome_waits_for_a_database_that_is_away() -> None:
+    told: list[Any] = []
+    tries = iter([StoreError("away"), StoreError("away"), None])
+
+    async def append(events: Any) -> None:
+        if (error := next(tries)) is not None:
+            raise error
+        told.extend(events)
+
+    await all_of(of_a_pbx(append, transport=httpx.MockTransport(Pbx(200)), pause=at_once))
+    assert [one.state for one in told] == ["accepted"]
+
+
+class Lingering(httpx.AsyncBaseTransport):
+    """Waits where it is told to; ``reached`` says that it does."""
+
+    def __init__(self, where: str) -> None:
+        self.where, self.reached = where, asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self._wait("asking")
+        return httpx.Response(200)
+
+    async def aclose(self) -> None:
+        await self._wait("closing")
+
+    async def _wait(self, where: str) -> None:
+        if where == self.where:
+            self.reached.set()
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("where", "outcome"),
+    [("asking", ("failed", "lost", 1)), ("closing", ("accepted", None, 1)), ("away", ("accepted", None, 1))],
+)
+async def test_at_the_end_of_the_service_what_is_known_is_told(where: str, outcome: tuple[Any, ...]) -> None:
+    told: list[Any] = []
+    transport = Lingering(where)
+
+    async def append(events: Any) -> None:
+        if where == "away" and not transport.reached.is_set():
+            raise StoreError("away")
+        told.extend(events)
+
+    async def pause(_seconds: float) -> None:
+        transport.reached.set()
+        await asyncio.Event().wait()
+
+    takeovers = of_a_pbx(append, transport=transport, pause=pause)
+    takeovers.ask(asked(), CallInfo(call_id="c1"))
+    await transport.reached.wait()
+    await takeovers.aclose()
+    assert [(one.state, one.problem, one.attempts) for one in told] == [outcome]
 
 
 def test_a_take_over_is_asked_for_by_people_told_written_down_and_answered(tmp_path: Path) -> None:
