@@ -146,7 +146,7 @@ class Service:
             await self.audiosockets.start()
         await self.switchboard.start()
         await self.escalation.start()
-        await self.takeovers.start()
+        await self.takeovers.start(self.store.beside.unanswered)
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
             yield
@@ -299,7 +299,7 @@ def build(
         Rooms(listening),
         Escalation(store, outlet),
         Workbench(store),
-        Takeovers(settings, outlet.append, store.beside.unanswered),
+        Takeovers(settings, outlet.append),
         Measuring(),
         gateway,
         audiosockets,

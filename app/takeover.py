@@ -58,17 +58,16 @@ class Takeovers:
         self,
         settings: Settings,
         append: Append,
-        unanswered: Unanswered,
         transport: httpx.AsyncBaseTransport | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.time,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """``append``: into the event log; ``unanswered``: of the store, called in a thread; ``transport``,
-        ``pause``, ``clock`` and ``timeout_s`` are others in tests."""
+        """``append``: into the event log; ``transport``, ``pause``, ``clock`` and ``timeout_s`` are others in
+        tests."""
         self._url, self._secret = settings.takeover_url, settings.takeover_secret
-        self._append, self._unanswered = append, unanswered
-        self._transport, self._pause, self._clock, self._timeout_s = transport, pause, clock, timeout_s
+        self._append, self._transport, self._pause, self._clock = append, transport, pause, clock
+        self._timeout_s = timeout_s
         self._running: dict[asyncio.Task[None], str] = {}
         """With the id of the take-over."""
         self._storing: set[asyncio.Task[None]] = set()
@@ -91,9 +90,12 @@ class Takeovers:
         self._running[task] = takeover.id
         task.add_done_callback(self._forget)
 
-    async def start(self) -> None:
-        """From here on what is lost is told: what a process that was killed left behind, too."""
-        self._watching = asyncio.create_task(self._watch(), name="takeovers")
+    async def start(self, unanswered: Unanswered) -> None:
+        """From here on what is lost is told: what a process that was killed left behind, too.
+
+        ``unanswered`` is asked in a thread.
+        """
+        self._watching = asyncio.create_task(self._watch(unanswered), name="takeovers")
 
     async def aclose(self) -> None:
         """What still runs is over: it is lost, and that is told."""
@@ -106,10 +108,10 @@ class Takeovers:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def look(self) -> int:
+    async def look(self, unanswered: Unanswered) -> int:
         """Tell what is lost; returns how many were. Raises ``StoreError``."""
         before = datetime.fromtimestamp(self._clock(), UTC) - timedelta(seconds=ANSWERED_WITHIN_S)
-        found = await asyncio.to_thread(self._unanswered, written(before))
+        found = await asyncio.to_thread(unanswered, written(before))
         here = set(self._running.values())
         lost = [structs.replace(one, state="failed", problem="lost") for one in found if one.id not in here]
         if lost:
@@ -117,10 +119,10 @@ class Takeovers:
             log.warning("takeover.lost", calls=sorted(one.call_id for one in lost))
         return len(lost)
 
-    async def _watch(self) -> None:
+    async def _watch(self, unanswered: Unanswered) -> None:
         while True:
             try:
-                await self.look()
+                await self.look(unanswered)
             except StoreError as error:  # they are still there the next time
                 log.warning("takeover.not_looked_for", error=str(error))
             except Exception:

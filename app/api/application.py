@@ -116,9 +116,7 @@ def application(
     app.state.figures = FloorFigures(store)
     app.state.rooms = rooms if rooms is not None else listen.Rooms(Listening())
     app.state.keyring = Keyring.of(settings.pii_keys)
-    app.state.takeovers = (
-        takeovers if takeovers is not None else Takeovers(settings, outlet.append, store.beside.unanswered)
-    )
+    app.state.takeovers = takeovers if takeovers is not None else Takeovers(settings, outlet.append)
     app.state.measuring = measuring if measuring is not None else Measuring()
     app.state.exports = evidence.Exports()
     app.state.vigil = Vigil(store, app.state.live)

@@ -260,8 +260,8 @@ async def test_what_nobody_tells_of_any_more_is_told_to_be_lost_at_the_next_star
         store.log.append([(event, at) for event in events])
         done.set()
 
-    takeovers = of_a_pbx(append, store.beside.unanswered)
-    await takeovers.start()
+    takeovers = of_a_pbx(append)
+    await takeovers.start(store.beside.unanswered)
     await done.wait()
     await takeovers.aclose()
     found = [*store.beside.takeovers("c1"), *store.beside.takeovers("c2")]
@@ -269,7 +269,7 @@ async def test_what_nobody_tells_of_any_more_is_told_to_be_lost_at_the_next_star
         ("t1", "failed", "lost"),
         ("t2", "asked", None),
     ]
-    assert await takeovers.look() == 0
+    assert await takeovers.look(store.beside.unanswered) == 0
     store.close()
 
 
@@ -303,12 +303,10 @@ async def outcome(*answers: int | Exception) -> tuple[Takeover, Pbx, list[float]
     return told[0], pbx, pauses
 
 
-def of_a_pbx(
-    append: Any, unanswered: Any = lambda _: [], url: str = TAKEOVER["takeover_url"], **others: Any
-) -> Takeovers:
+def of_a_pbx(append: Any, url: str = TAKEOVER["takeover_url"], **others: Any) -> Takeovers:
     set_ = TAKEOVER | {"takeover_url": url}
     settings = Settings(_env_file=None, **set_)  # type: ignore[call-arg, arg-type]
-    return Takeovers(settings, append, unanswered, clock=lambda: 1_700_000_000.5, **others)
+    return Takeovers(settings, append, clock=lambda: 1_700_000_000.5, **others)
 
 
 async def all_of(takeovers: Takeovers) -> None:
