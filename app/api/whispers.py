@@ -67,6 +67,8 @@ async def whisper(call_id: str, words: Words, request: Request, person: Whispere
         raise Problem("comment_empty")
     if len(text) > WHISPER_LENGTH:
         raise Problem("whisper_too_long", limit=str(WHISPER_LENGTH), came=str(len(text)))
+    if (why := await run_in_threadpool(_unread, store, call_id)) is not None:
+        raise Problem(why)
     began = await run_in_threadpool(store.calls.began, call_id)
     if began is None:
         raise Problem("call_ended")
@@ -86,8 +88,8 @@ async def whisper(call_id: str, words: Words, request: Request, person: Whispere
         media_ms=max(since_ms, began[1]),
     )
     told = await outlet.append([Traced(what=made, address=address_of(request))])
-    if (sent := _whisper(told)) is None:  # it ended meanwhile
-        raise Problem("call_ended")
+    if (sent := _whisper(told)) is None:  # it ended meanwhile, or is nobody's any more
+        raise Problem(await run_in_threadpool(_unread, store, call_id) or "call_ended")
     return views.answer(sent, 201)
 
 
@@ -111,6 +113,19 @@ async def seen(
     )
     changed = _whisper(await outlet.append([Traced(what=seen_, address=address_of(request))]))
     return views.answer(changed or await run_in_threadpool(store.desk.whisper, whisper_id, call_id))
+
+
+def _unread(store: Store, call_id: str) -> str | None:
+    """Why nobody would read what is whispered now: the problem's code."""
+    place = store.calls.place(call_id)
+    if place is None or store.calls.state(call_id) != "live":
+        return "call_ended"
+    if place.agent is None:
+        return "agent_unknown"
+    account = store.users.account(place.agent)
+    if account is None or account.disabled_at is not None or account.role != "agent":
+        return "agent_without_desk"
+    return None
 
 
 def _whisper(told: list[Published]) -> Whisper | None:

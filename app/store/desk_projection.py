@@ -70,8 +70,8 @@ class DeskProjection:
         row.answer, row.username = event.answer, event.by
 
     def whispered(self, event: Whisper, call: CallRow | None, at: str) -> None:
-        """Only while the call is live: nobody would read it after that."""
-        if call is None or call.state != "live" or event.id in self._whispers:
+        """Only while the call is live and somebody's: nobody would read it else."""
+        if call is None or call.state != "live" or call.agent is None or event.id in self._whispers:
             return
         whisper = structs.replace(event, to=call.agent, sent_at=at)
         cursor = self._publish("whisper.sent", event.call_id, at, event.media_ms, whisper=whisper)
