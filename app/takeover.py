@@ -27,7 +27,7 @@ from msgspec import structs
 
 from app.errors import StoreError
 from app.settings import Settings
-from app.store.projection import ANSWERED_WITHIN_S
+from app.store.beside_projection import ANSWERED_WITHIN_S
 from app.store.times import written
 from streams.events import CallInfo, OutletEvent
 from streams.supervising import Takeover
@@ -156,7 +156,7 @@ class Takeovers:
         return told
 
     async def _tell(self, told: Takeover) -> None:
-        """As often as it takes; at the end of the service once more. It is ``lost`` only if that fails."""
+        """As often as it takes; at the end, or cancelled, once more. It is ``lost`` only if that fails."""
         task = asyncio.current_task()
         assert task is not None
         while True:
@@ -168,7 +168,7 @@ class Takeovers:
                 log.error("takeover.not_stored", call_id=told.call_id, state=told.state, error=str(error))
             finally:
                 self._storing.discard(task)
-            if self._ending:
+            if self._ending or task.cancelling():
                 return
             with suppress(asyncio.CancelledError):
                 await self._pause(TELL_AGAIN_S)

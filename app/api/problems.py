@@ -142,6 +142,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "已有人请求接管这通电话，正在等话务系统答复。",
         "Somebody has asked for this call already; the telephony's answer is awaited.",
     ),
+    "too_many_notes": (
+        409,
+        "这通电话的备注已达上限（500 条），无法再写。",
+        "This call has as many notes as a call may have: 500.",
+    ),
     "another_etag": (412, "ETag 不属于这个会话。", "The ETag is not that of this session."),
     "too_large": (413, "请求过大。", "The request is too large."),
     "bad_range": (416, "请求的范围不在文件之内。", "The requested range is not within the file."),

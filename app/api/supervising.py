@@ -28,7 +28,7 @@ from app.store.times import now, written
 from app.takeover import Takeovers
 from detectors.privacy import redact
 from streams.events import CallInfo, Traced
-from streams.supervising import NOTE_LENGTH, REASON_LENGTH, Note, Takeover
+from streams.supervising import NOTE_LENGTH, NOTES_MOST, REASON_LENGTH, Note, Takeover
 
 router = APIRouter(tags=["calls"])
 
@@ -103,7 +103,8 @@ async def note(call_id: str, wish: Remark, request: Request, person: Noter) -> R
         at=written(now()),
         text=redact(clean(text)),
     )
-    await outlet.append([Traced(what=made, address=address_of(request))])
+    if not await outlet.append([Traced(what=made, address=address_of(request))]):
+        raise Problem("too_many_notes", limit=str(NOTES_MOST))
     return views.answer(made, 201)
 
 

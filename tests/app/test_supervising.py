@@ -22,7 +22,7 @@ from app.store import Store
 from app.takeover import Takeovers, signature
 from streams.events import CallInfo, OutletEvent, Published
 from streams.sealing import Sealed
-from streams.supervising import NOTE_LENGTH, REASON_LENGTH, Note, Takeover
+from streams.supervising import NOTE_LENGTH, NOTES_MOST, REASON_LENGTH, Note, Takeover
 from streams.telling import Teller
 from tests.app.store_support import House, ended, house, open_store, said, started
 
@@ -188,6 +188,36 @@ def test_a_note_is_bounded_and_says_something(at: House) -> None:
     broken = b'{"text": "\\ud800", "media_ms": 0}'
     headers = HEADERS | {"Content-Type": "application/json"}
     assert at.client.post("/api/calls/c1/notes", headers=headers, content=broken).status_code in (201, 422)
+
+
+def test_a_call_takes_so_many_notes_and_then_says_so(at: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("app.store.beside_projection.NOTES_MOST", "app.api.supervising.NOTES_MOST"):
+        monkeypatch.setattr(place, 3)
+    notes = [
+        Note(id=f"n{number}", call_id=call, media_ms=0, by="li", at="2026-01-01T00:00:00.000Z", text="x")
+        for number, call in enumerate(["c1", "c1", "c2"])
+    ]
+    at.append(started("c2", agent="agent", team="A"))
+    at.append(*notes, notes[0])
+    at.log_in("supervisor")
+    assert [write(at, "y").status_code for _ in range(3)] == [201, 409, 409]
+    refused = write(at, "y").json()["error"]
+    assert (refused["code"], refused["limit"]) == ("too_many_notes", "3")
+    assert len(at.store.beside.notes("c1")) == 3
+    assert [entry.action for entry in at.store.audit.about("c1")] == ["call.noted"] * 3
+
+
+def test_many_notes_at_the_same_time_are_not_more(database_url: str) -> None:
+    store = open_store(database_url)
+    at = "2026-01-01T00:00:00.000Z"
+    notes = [
+        Note(id=f"n{number}", call_id="c1", media_ms=0, by="li", at=at, text="x")
+        for number in range(NOTES_MOST + 5)
+    ]
+    store.log.append([(started(), at), *((note, at) for note in notes[:-3])])
+    assert store.log.append([(note, at) for note in notes[-3:]]) == [[], [], []]
+    assert len(store.beside.notes("c1")) == NOTES_MOST
+    store.close()
 
 
 def test_the_agent_of_the_call_is_not_told_of_notes_and_reads_none(at: House) -> None:
@@ -401,6 +431,24 @@ async def test_an_outcome_waits_for_a_database_that_is_away() -> None:
 
     await all_of(of_a_pbx(append, transport=httpx.MockTransport(Pbx(200)), pause=at_once))
     assert [one.state for one in told] == ["accepted"]
+
+
+async def test_one_that_is_cancelled_ends_although_the_database_is_away_for_good() -> None:
+    tries: list[Any] = []
+
+    async def append(events: Any) -> None:
+        tries.extend(events)
+        raise StoreError("away")
+
+    transport = Lingering("asking")
+    takeovers = of_a_pbx(append, transport=transport, pause=at_once)
+    takeovers.ask(asked(), CallInfo(call_id="c1"))
+    await transport.reached.wait()
+    (task,) = takeovers._running
+    task.cancel()
+    await asyncio.wait([task], timeout=10)
+    assert task.done()
+    assert [one.problem for one in tries] == ["lost"]
 
 
 class Lingering(httpx.AsyncBaseTransport):
