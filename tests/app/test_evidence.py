@@ -106,6 +106,37 @@ def test_what_was_measured_is_kept_until_the_file_is_another(tmp_path: Path) -> 
     assert peaks.kept(path) is None
 
 
+async def test_what_could_not_be_measured_is_not_tried_at_each_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, children = 0.0, 0
+    begin = asyncio.create_subprocess_exec
+
+    async def count(*given: object, **more: object) -> asyncio.subprocess.Process:
+        nonlocal children
+        children += 1
+        return await begin(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", count)
+    path = tmp_path / "c1.wav"
+    path.write_bytes(b"no sound")
+    measuring = peaks.Measuring(clock=lambda: now_s)
+
+    async def ask() -> int:
+        with pytest.raises(peaks.Unreadable):
+            await measuring.peaks(path, 60)
+        return children
+
+    assert [await ask(), await ask()] == [1, 1]
+    now_s = peaks.AGAIN_S
+    assert [await ask(), await ask()] == [2, 2]
+    # Another file in its place is another matter.
+    whole = await recorded(tmp_path / "other", seconds=1)
+    whole.replace(path)
+    assert await measuring.peaks(path, 60) is not None
+    await measuring.aclose()
+
+
 # ── a piece of it ─────────────────────────────────────────────────────────────────────────────────
 
 
