@@ -38,7 +38,7 @@ PAUSES_S: Final = (0.0, 1.0, 3.0)
 """Before each attempt. With three timeouts all is over within 20 s, so before ``ANSWERED_WITHIN_S``."""
 TELL_AGAIN_S: Final = 2.0
 """Between two tries to store what came of it, while the database is away."""
-LOOK_S: Final = 30.0
+LOOK_S: Final = 10.0
 """Between two looks for what is lost."""
 MOST: Final = 50
 """At once. Who asks beyond that is told to come again."""
