@@ -24,7 +24,8 @@ from streams.events import CallInfo, OutletEvent, Published
 from streams.sealing import Sealed
 from streams.supervising import NOTE_LENGTH, NOTES_MOST, REASON_LENGTH, Note, Takeover
 from streams.telling import Teller
-from tests.app.store_support import House, ended, house, open_store, said, started
+from tests.app.ingest.served import served
+from tests.app.store_support import House, ended, house, open_store, said, started, until
 
 SPOKEN, MASKED = "我的手机是13912345678", "我的手机是*******5678"
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -300,6 +301,15 @@ async def test_what_nobody_tells_of_any_more_is_told_to_be_lost_at_the_next_star
         ("t2", "asked", None),
     ]
     assert await takeovers.look(store.beside.unanswered) == 0
+    store.close()
+
+
+async def test_a_service_tells_so_when_it_starts(tmp_path: Path) -> None:
+    at = "2023-11-14T22:12:50.500Z"
+    store = open_store(Settings(data_dir=tmp_path, _env_file=None).database)  # type: ignore[call-arg]
+    store.log.append([(started(), at), (asked(at=at), at)])
+    async with served(tmp_path):
+        await asyncio.to_thread(until, lambda: store.beside.takeovers("c1")[0].problem == "lost")
     store.close()
 
 
