@@ -146,6 +146,7 @@ class Service:
             await self.audiosockets.start()
         await self.switchboard.start()
         await self.escalation.start()
+        await self.takeovers.start(self.store.beside.unanswered)
         watching = asyncio.create_task(self.rules.watch(self.settings.rules_poll_s), name="rules")
         try:
             yield

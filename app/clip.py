@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
-from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -16,18 +16,21 @@ BEFORE_S = 1.0
 """A seek goes that far ahead: what Opus decodes first is not right yet (RFC 7845, 4.6: 80 ms)."""
 
 
-def clip(path: Path, start_ms: int, end_ms: int) -> bytes:
+def clip(recording: BinaryIO, start_ms: int, end_ms: int) -> bytes:
     """The recording from ``start_ms`` to ``end_ms``, as far as there is any.
 
-    16 bits, at ``SAMPLE_RATE`` or less. Raises ``av.FFmpegError`` or ``IndexError`` where it cannot be read.
+    ``recording`` is read from its beginning, and left open, anywhere. 16 bits, at ``SAMPLE_RATE`` or less.
+    Raises ``av.FFmpegError``, ``OSError`` or ``IndexError`` where it cannot be read.
     """
-    with av.open(f"file:{path}") as container:
+    recording.seek(0)
+    with av.open(recording, "r") as container:
         stream = container.streams.audio[0]
         rate, channels = stream.rate, stream.channels
         first, last = start_ms * rate // 1000, end_ms * rate // 1000
         pieces = _pieces(container, stream, first, last)
         if pieces is None:  # this file cannot be sought in: it is still written
-            with av.open(f"file:{path}") as again:
+            recording.seek(0)
+            with av.open(recording, "r") as again:
                 pieces = _decoded(again, again.streams.audio[0], first, last)
     samples = np.concatenate(pieces) if pieces else np.zeros((0, channels), np.int16)
     if rate > SAMPLE_RATE:  # Opus comes out at 48 kHz, whatever went in

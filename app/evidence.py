@@ -36,7 +36,8 @@ class Case(Struct, frozen=True, kw_only=True):
     audio: bytes | None
     """WAV, of ``span``; ``None``: there is no recording."""
     recording: dict[str, Any] | None
-    """Of the file that ``audio`` was cut from: its name, size in bytes and SHA-256."""
+    """Of the file that ``audio`` was cut from: its name, size in bytes and SHA-256; ``None``: there is no
+    ``audio``, or the file could not be read to its end."""
     by: str
     """Account of whoever takes it away."""
     at: str

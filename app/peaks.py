@@ -5,6 +5,7 @@ Decoding an hour takes seconds of processor time, so it is done in a process of 
 channel and twentieth of a second. It stays true when a recording becomes Opus, which keeps the file's time.
 
 At most ``AT_ONCE`` are measured at a time and ``WAITING`` more wait; beyond that one is told to come again.
+What could not be measured is not tried again for ``AGAIN_S``, unless the file has changed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from asyncio.subprocess import DEVNULL
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +37,9 @@ BIN_MS: Final = 50
 BINS_AT_ONCE: Final = 100
 AT_ONCE, WAITING = 2, 16
 TIMEOUT_S: Final = 180.0
+AGAIN_S: Final = 600.0
+REMEMBERED: Final = 1000
+"""Recordings that could not be measured."""
 NICE: Final = 15
 
 log = structlog.get_logger(__name__)
@@ -134,6 +141,14 @@ def kept(path: Path) -> Peaks | None:
         return None
 
 
+def _changed_ns(path: Path) -> int:
+    """When a file was changed; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def keep(path: Path) -> None:
     """Measure a recording and keep what was found."""
     target = kept_at(path)
@@ -154,20 +169,27 @@ def keep(path: Path) -> None:
 class Measuring:
     """For one event loop: gives peaks, and has them measured where there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._room = asyncio.Semaphore(AT_ONCE)
         self._running: dict[Path, asyncio.Task[None]] = {}
+        self._failed: OrderedDict[Path, tuple[int, float]] = OrderedDict()
+        """With the file's time of change, and until when it is not tried again."""
 
     async def peaks(self, path: Path, wait_s: float) -> Peaks | None:
         """``None``: they are being measured, ask again. Raises ``Crowded``, or ``Unreadable``."""
         found = await asyncio.to_thread(kept, path)
         if found is not None:
             return found
+        changed_ns = await asyncio.to_thread(_changed_ns, path)
         task = self._running.get(path)
         if task is None:
+            failed_ns, until_s = self._failed.get(path, (0, 0.0))
+            if failed_ns == changed_ns and self._clock() < until_s:
+                raise Unreadable("the recording could not be read, and has not changed since")
             if len(self._running) >= AT_ONCE + WAITING:
                 raise Crowded("too many recordings are being measured")
-            task = self._running[path] = asyncio.create_task(self._measure(path), name="peaks")
+            task = self._running[path] = asyncio.create_task(self._measure(path, changed_ns), name="peaks")
             task.add_done_callback(lambda _: self._running.pop(path, None))
         done, _ = await asyncio.wait([task], timeout=wait_s)
         if not done:
@@ -182,7 +204,7 @@ class Measuring:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _measure(self, path: Path) -> None:
+    async def _measure(self, path: Path, changed_ns: int) -> None:
         async with self._room:
             try:
                 child = await asyncio.create_subprocess_exec(
@@ -207,6 +229,11 @@ class Measuring:
                 if child.returncode is None:
                     with contextlib.suppress(ProcessLookupError):
                         child.kill()
+            if await asyncio.to_thread(kept, path) is None:
+                self._failed[path] = (changed_ns, self._clock() + AGAIN_S)
+                self._failed.move_to_end(path)
+                if len(self._failed) > REMEMBERED:
+                    self._failed.popitem(last=False)
 
 
 class Unreadable(DutingError):

@@ -714,6 +714,18 @@ CallEvent = (
 """What detectors see, in the order of the stream."""
 
 
+class Traced(Struct, frozen=True, kw_only=True, tag=True):
+    """What somebody does with a call, and from where. It holds as it does without the address, which is for
+    the audit; nobody is told."""
+
+    what: Note | Takeover | HintAnswer | Whisper | WhisperSeen
+    address: str
+
+    @property
+    def call_id(self) -> str:
+        return self.what.call_id
+
+
 OutletEvent = (
     CallStarted
     | CallUpdated
@@ -736,6 +748,7 @@ OutletEvent = (
     | HintAnswer
     | Whisper
     | WhisperSeen
+    | Traced
     | Health
 )
 """What the runner hands to the outlet, texts redacted."""

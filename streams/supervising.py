@@ -8,6 +8,8 @@ from msgspec import Struct
 
 NOTE_LENGTH = 4000
 """Characters that a note may have."""
+NOTES_MOST = 500
+"""Of one call."""
 REASON_LENGTH = 200
 """Characters of a reason: why a call is taken over, why somebody reads what was masked."""
 
@@ -15,7 +17,8 @@ TakeoverState = Literal["asked", "accepted", "failed"]
 
 
 class Note(Struct, frozen=True, kw_only=True, tag=True):
-    """What somebody wrote about a moment of a call. Not for its agent. Given twice it holds once."""
+    """What somebody wrote about a moment of a call. Not for its agent. Given twice it holds once, and only
+    while the call has fewer than ``NOTES_MOST``."""
 
     id: str
     call_id: str
@@ -33,7 +36,7 @@ class Takeover(Struct, frozen=True, kw_only=True, tag=True):
     """Somebody wants to go on with a call in the agent's place; the telephony is asked, and answers.
 
     ``asked`` holds only while no other one of the call is asked for; then, as for what becomes of it, one
-    ``takeover.…`` is published.
+    ``takeover.…`` is published. One that was ``lost`` gives way to its outcome, should that come yet.
     """
 
     id: str
@@ -50,5 +53,6 @@ class Takeover(Struct, frozen=True, kw_only=True, tag=True):
     """How often the telephony was asked."""
     status: int | None = None
     """Of HTTP: the telephony's last answer; ``None``: there was none."""
-    problem: Literal["refused", "unreachable", "timeout"] | None = None
-    """Why it failed."""
+    problem: Literal["refused", "unreachable", "timeout", "lost"] | None = None
+    """Why it failed. ``lost``: whoever asked was cut off before there was an answer; the telephony may have
+    agreed all the same."""

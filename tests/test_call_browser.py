@@ -377,7 +377,8 @@ def test_evidence_is_taken_away_opens_and_its_hashes_match(open_call, house, tmp
     }
     assert {"audio.wav", "index.html", "alert.json", "transcript.txt"} <= set(files)
     assert not any(NUMBER.encode() in content for content in files.values())
-    assert ("wu", "call.exported", "past-a12") in house.audit("past")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert ("wu", "call.exported", f"past-a12: sha256 {digest}") in house.audit("past")
     # Without a server, as whoever gets it opens it.
     folder = tmp_path / "opened"
     folder.mkdir()

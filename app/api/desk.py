@@ -21,7 +21,7 @@ from app.store import Store
 from app.store.desk import LiveCall, Said
 from app.store.tables import CallRow
 from streams.desk import HintAnswer, Whisper, Worth, stands
-from streams.events import AlertChange, CallInfo, Emotion, Hint, Progress
+from streams.events import AlertChange, CallInfo, Emotion, Hint, Progress, Traced
 
 router = APIRouter(tags=["desk"])
 
@@ -151,12 +151,7 @@ async def answer(call_id: str, hint_id: str, told: Answer, request: Request, per
         answer=told.answer,
         by=person.username,
     )
-    if await outlet.append([wish]):
-        detail = f"{hint_id} {told.answer}"
-        await run_in_threadpool(
-            store.audit.record, person.username, "hint.answered", call_id, address_of(request), detail
-        )
-    else:
+    if not await outlet.append([Traced(what=wish, address=address_of(request))]):
         known = await run_in_threadpool(store.desk.answer, hint_id)
         if known != told.answer and not stands(known, told.answer):
             raise Problem("hint_answered", came=known)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +33,8 @@ AT_ONCE: Final = 2
 """Archives made at the same time; others wait."""
 WAITING: Final = 20
 STEPS: Final = 500
+LOOKS: Final = 5
+"""For a recording that is gone whenever it is to be opened."""
 
 
 class Exports:
@@ -47,7 +51,10 @@ class Exports:
     responses={200: {"content": {"application/zip": {}}, "description": "The archive"}},
 )
 async def export(call_id: str, alert_id: str, request: Request, person: Exporter) -> Response:
-    """One ZIP archive: sound, words, the alert with its rule and history, and the SHA-256 of each file."""
+    """One ZIP archive: sound, words, the alert with its rule and history, and the SHA-256 of each file.
+
+    That it was taken is written down with the SHA-256 of the archive itself.
+    """
     store: Store = request.app.state.store
     exports: Exports = request.app.state.exports
     await check_sight(request, person, call_id)
@@ -60,10 +67,12 @@ async def export(call_id: str, alert_id: str, request: Request, person: Exporter
     try:
         async with exports.room:
             content = await run_in_threadpool(_archive, request, call_id, alert_id, person.username)
+            digest = await run_in_threadpool(lambda: hashlib.sha256(content).hexdigest())
     finally:
         exports.waiting -= 1
+    detail = f"{alert_id}: sha256 {digest}"
     await run_in_threadpool(
-        store.audit.record, person.username, "call.exported", call_id, address_of(request), alert_id
+        store.audit.record, person.username, "call.exported", call_id, address_of(request), detail
     )
     name = f"{evidence.name_of(call_id, alert_id)}.zip"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
@@ -78,18 +87,22 @@ def _archive(request: Request, call_id: str, alert_id: str, username: str) -> by
     if file is None or row is None:
         raise Problem("unknown_alert")
     alert = views.alert_view(row, file.call)
-    path = find(request.app.state.settings.recordings, call_id)
-    audio = _clip(path, *evidence.span(alert.media_start_ms, alert.media_end_ms))
+    recording = _opened(request.app.state.settings.recordings, call_id)
+    audio = described = None
+    if recording is not None:
+        with recording:
+            audio = _clip(recording, *evidence.span(alert.media_start_ms, alert.media_end_ms))
+            described = _described(recording) if audio is not None else None
     return evidence.archive(
         evidence.Case(
             call=views.call_view(
-                file.call, file.counts, outlet.speaking(call_id), lambda _: path is not None
+                file.call, file.counts, outlet.speaking(call_id), lambda _: recording is not None
             ),
             alert=alert,
             history=store.alerts.history(alert_id, STEPS),
             utterances=[views.spoken(one) for one in file.utterances if one.text],
             audio=audio,
-            recording=_described(path) if path is not None and audio is not None else None,
+            recording=described,
             by=username,
             at=written(now()),
             duting=request.app.version,
@@ -97,18 +110,39 @@ def _archive(request: Request, call_id: str, alert_id: str, username: str) -> by
     )
 
 
-def _clip(path: Path | None, start_ms: int, end_ms: int) -> bytes | None:
-    if path is None:
-        return None
+def _opened(folder: Path, call_id: str) -> BufferedReader | None:
+    """The recording, once for all that is told of it: what is open stays what it is, whatever becomes of its
+    name. ``None``: there is none, or it cannot be read."""
+    for _ in range(LOOKS):
+        path = find(folder, call_id)
+        if path is None:
+            return None
+        try:
+            # Between the two it may have become Opus, under another name.
+            with suppress(FileNotFoundError):
+                return path.open("rb")
+        except OSError as error:
+            log.warning("evidence.without_sound", file=path.name, error=type(error).__name__)
+            return None
+    return None
+
+
+def _clip(recording: BufferedReader, start_ms: int, end_ms: int) -> bytes | None:
     try:
-        return clip(path, start_ms, end_ms)
+        return clip(recording, start_ms, end_ms)
     except (av.FFmpegError, OSError, IndexError) as error:
-        log.warning("evidence.without_sound", file=path.name, error=type(error).__name__)
+        name = Path(recording.name).name
+        log.warning("evidence.without_sound", file=name, error=type(error).__name__)
         return None
 
 
-def _described(path: Path) -> dict[str, Any]:
-    """Of a call that still runs: as far as it was written."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"name": path.name, "bytes": file.tell(), "sha256": digest}
+def _described(recording: BufferedReader) -> dict[str, Any] | None:
+    """Of a call that still runs: as far as it was written, what was cut out of it included."""
+    name = Path(recording.name).name
+    try:
+        recording.seek(0)
+        digest = hashlib.file_digest(recording, "sha256").hexdigest()
+        return {"name": name, "bytes": recording.tell(), "sha256": digest}
+    except OSError as error:
+        log.warning("evidence.recording_not_read", file=name, error=type(error).__name__)
+        return None

@@ -138,35 +138,49 @@ async def check_sight(request: Request, person: Person, call_id: str) -> Place:
 
 
 def record_reading(request: Request, person: Person, action: AuditAction, call_id: str) -> None:
-    """Write into the audit who reads what. A player asks for a file in many pieces: that is one reading."""
+    """Write into the audit who reads what. A player asks for a file in many pieces: that is one reading.
+
+    Raises ``StoreError`` where it cannot be written; then it is not known the next time either.
+    """
     readings: Readings = request.app.state.readings
-    if readings.is_new((person.username, action, call_id, address_of(request))):
-        store: Store = request.app.state.store
-        store.audit.record(person.username, action, call_id, address_of(request))
+    store: Store = request.app.state.store
+    reading = (person.username, action, call_id, address_of(request))
+    readings.once(reading, lambda: store.audit.record(*reading))
 
 
 class Readings:
-    """Which readings were written down within the last minute."""
+    """Which readings were written down within the last minute. Safe to use from many threads."""
 
     WITHIN_S = 60.0
     REMEMBERED = 1000
+    TURNS = 64
+    """Readings that are written down at the same time; a few wait for another one's turn for nothing."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = Lock()
+        self._turns = [Lock() for _ in range(self.TURNS)]
         self._recent: OrderedDict[tuple[str, ...], float] = OrderedDict()
 
-    def is_new(self, reading: tuple[str, ...]) -> bool:
-        now = self._clock()
+    def once(self, reading: tuple[str, ...], write: Callable[[], None]) -> None:
+        """``write`` it, unless it is written down already. Who reads it meanwhile waits for what becomes of
+        that, and writes in turn where it failed."""
+        with self._turns[hash(reading) % self.TURNS]:
+            if not self._is_known(reading):
+                write()
+                self._remember(reading)
+
+    def _is_known(self, reading: tuple[str, ...]) -> bool:
         with self._lock:
             last = self._recent.get(reading)
-            if last is not None and now - last < self.WITHIN_S:
-                return False
-            self._recent[reading] = now
+        return last is not None and self._clock() - last < self.WITHIN_S
+
+    def _remember(self, reading: tuple[str, ...]) -> None:
+        with self._lock:
+            self._recent[reading] = self._clock()
             self._recent.move_to_end(reading)
             if len(self._recent) > self.REMEMBERED:
                 self._recent.popitem(last=False)
-        return True
 
 
 async def may_listen(socket: WebSocket) -> Watch:

@@ -104,6 +104,18 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         "No appeal against this alert waits.",
     ),
     "call_ended": (409, "这通电话已经结束。", "The call has ended."),
+    "agent_unknown": (
+        409,
+        "不知道这通电话是哪位座席的，耳语没人能看到。请让话务系统报送座席账号（agent）。",
+        "It is not known whose call this is, so nobody would read it: the telephony has to name the agent's "
+        "account (agent).",
+    ),
+    "agent_without_desk": (
+        409,
+        "这通电话的座席没有可用的座席账号，看不到耳语。请管理员开通与话务系统所报座席（agent）同名的账号。",
+        "The call's agent has no open account of an agent, and would not read it: an administrator has to "
+        "add one, named as the telephony names the agent.",
+    ),
     "heard_elsewhere": (
         409,
         "这通电话由另一个网关接听，请在那里监听。",
@@ -129,6 +141,11 @@ MESSAGES: dict[str, tuple[int, str, str]] = {
         409,
         "已有人请求接管这通电话，正在等话务系统答复。",
         "Somebody has asked for this call already; the telephony's answer is awaited.",
+    ),
+    "too_many_notes": (
+        409,
+        "这通电话的备注已达上限（500 条），无法再写。",
+        "This call has as many notes as a call may have: 500.",
     ),
     "another_etag": (412, "ETag 不属于这个会话。", "The ETag is not that of this session."),
     "too_large": (413, "请求过大。", "The request is too large."),

@@ -63,7 +63,7 @@ async def peaks(
     path = await run_in_threadpool(find, request.app.state.settings.recordings, call_id)
     if path is None:
         raise Problem("no_recording")
-    await run_in_threadpool(record_reading, request, person, "call.audio", call_id)
+    await run_in_threadpool(record_reading, request, person, "call.peaks", call_id)
     try:
         found = await measuring.peaks(path, WAIT_S)
     except Crowded:

@@ -1,7 +1,8 @@
 """What those who supervise do with a call: read what was masked, write notes, ask to take it over.
 
 Each is written into the audit. Reading what was masked is written down *before* it is answered, with the
-reason: without an entry there is no answer.
+reason: without an entry there is no answer. Notes and take-overs are events of the log, and their entries
+are of the same transaction: there is none without the other.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from app.store.texts import clean
 from app.store.times import now, written
 from app.takeover import Takeovers
 from detectors.privacy import redact
-from streams.events import CallInfo
-from streams.supervising import NOTE_LENGTH, REASON_LENGTH, Note, Takeover
+from streams.events import CallInfo, Traced
+from streams.supervising import NOTE_LENGTH, NOTES_MOST, REASON_LENGTH, Note, Takeover
 
 router = APIRouter(tags=["calls"])
 
@@ -87,7 +88,6 @@ async def reveal(
 @router.post("/api/calls/{call_id}/notes", status_code=201)
 async def note(call_id: str, wish: Remark, request: Request, person: Noter) -> Response:
     """Write about a moment of a call, for those who supervise it; private numbers are masked."""
-    store: Store = request.app.state.store
     outlet: Outlet = request.app.state.outlet
     await check_sight(request, person, call_id)
     text = wish.text.strip()
@@ -103,11 +103,9 @@ async def note(call_id: str, wish: Remark, request: Request, person: Noter) -> R
         at=written(now()),
         text=redact(clean(text)),
     )
-    await outlet.append([made])
-    await run_in_threadpool(
-        store.audit.record, person.username, "call.noted", call_id, address_of(request), made.id
-    )
-    return _made(made, 201)
+    if not await outlet.append([Traced(what=made, address=address_of(request))]):
+        raise Problem("too_many_notes", limit=str(NOTES_MOST))
+    return views.answer(made, 201)
 
 
 @router.post("/api/calls/{call_id}/takeover", status_code=202)
@@ -136,25 +134,11 @@ async def takeover(call_id: str, wish: Reason, request: Request, person: Success
         at=written(now()),
         reason=reason,
     )
-    told = await outlet.append([asked])
+    told = await outlet.append([Traced(what=asked, address=address_of(request))])
     if not any(event.takeover is not UNSET for event in told):
         raise Problem("takeover_asked_already")
-    await run_in_threadpool(
-        store.audit.record,
-        person.username,
-        "call.takeover",
-        call_id,
-        address_of(request),
-        f"{asked.id}: {reason}",
-    )
     takeovers.ask(asked, msgspec.json.decode(file.info, type=CallInfo))
-    return _made(asked, 202)
-
-
-def _made(value: Struct, status: int) -> Response:
-    answer = views.answer(value)
-    answer.status_code = status
-    return answer
+    return views.answer(asked, 202)
 
 
 def _reason(text: str) -> str:

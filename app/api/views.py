@@ -189,8 +189,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     refused: RefusedView | None
 
 
-def answer(value: object) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
+def answer(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 def call_view(

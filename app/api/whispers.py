@@ -21,7 +21,7 @@ from app.store import Store
 from app.store.times import now, read
 from detectors.privacy import redact
 from streams.desk import WHISPER_LENGTH, Whisper, WhisperSeen
-from streams.events import Published
+from streams.events import Published, Traced
 
 MOST = 20
 WITHIN_S = 60.0
@@ -67,6 +67,8 @@ async def whisper(call_id: str, words: Words, request: Request, person: Whispere
         raise Problem("comment_empty")
     if len(text) > WHISPER_LENGTH:
         raise Problem("whisper_too_long", limit=str(WHISPER_LENGTH), came=str(len(text)))
+    if (why := await run_in_threadpool(_unread, store, call_id)) is not None:
+        raise Problem(why)
     began = await run_in_threadpool(store.calls.began, call_id)
     if began is None:
         raise Problem("call_ended")
@@ -78,23 +80,18 @@ async def whisper(call_id: str, words: Words, request: Request, person: Whispere
     if wait > 0:
         raise Problem("too_many_whispers", {"Retry-After": str(int(wait) + 1)})
     since_ms = round((now() - read(began[0])).total_seconds() * 1000)
-    told = await outlet.append(
-        [
-            Whisper(
-                id=secrets.token_hex(12),
-                call_id=call_id,
-                text=redact(text),
-                by=person.username,
-                media_ms=max(since_ms, began[1]),
-            )
-        ]
+    made = Whisper(
+        id=secrets.token_hex(12),
+        call_id=call_id,
+        text=redact(text),
+        by=person.username,
+        media_ms=max(since_ms, began[1]),
     )
-    if (sent := _whisper(told)) is None:  # it ended meanwhile
-        raise Problem("call_ended")
-    await run_in_threadpool(
-        store.audit.record, person.username, "whisper.sent", call_id, address_of(request), sent.id
-    )
-    return Response(views.answer(sent).body, status_code=201, media_type="application/json")
+    told = await outlet.append([Traced(what=made, address=address_of(request))])
+    if (sent := _whisper(told)) is None:  # it ended meanwhile, or is nobody's any more
+        unread: str | None = await run_in_threadpool(_unread, store, call_id)
+        raise Problem(unread or "call_ended")
+    return views.answer(sent, 201)
 
 
 @router.post("/api/calls/{call_id}/whispers/{whisper_id}/seen")
@@ -108,24 +105,28 @@ async def seen(
     known = await run_in_threadpool(store.desk.whisper, whisper_id, call_id)
     if known is None or known.to != person.username:
         raise Problem("unknown_whisper")
-    told = await outlet.append(
-        [
-            WhisperSeen(
-                whisper_id=whisper_id,
-                call_id=call_id,
-                media_ms=known.media_ms,
-                by=person.username,
-                confirmed=looked.confirmed,
-            )
-        ]
+    seen_ = WhisperSeen(
+        whisper_id=whisper_id,
+        call_id=call_id,
+        media_ms=known.media_ms,
+        by=person.username,
+        confirmed=looked.confirmed,
     )
-    changed = _whisper(told)
-    if changed is not None:
-        action = "whisper.confirmed" if looked.confirmed else "whisper.seen"
-        await run_in_threadpool(
-            store.audit.record, person.username, action, call_id, address_of(request), whisper_id
-        )
+    changed = _whisper(await outlet.append([Traced(what=seen_, address=address_of(request))]))
     return views.answer(changed or await run_in_threadpool(store.desk.whisper, whisper_id, call_id))
+
+
+def _unread(store: Store, call_id: str) -> str | None:
+    """Why nobody would read what is whispered now: the problem's code."""
+    place = store.calls.place(call_id)
+    if place is None or store.calls.state(call_id) != "live":
+        return "call_ended"
+    if place.agent is None:
+        return "agent_unknown"
+    account = store.users.account(place.agent)
+    if account is None or account.disabled_at is not None or account.role != "agent":
+        return "agent_without_desk"
+    return None
 
 
 def _whisper(told: list[Published]) -> Whisper | None:

@@ -13,7 +13,9 @@ from app.store.postgres import AUDITING, hold
 from app.store.tables import AuditRow
 from app.store.texts import clean
 from app.store.times import now, written
+from streams.desk import HintAnswer, Whisper, WhisperSeen
 from streams.events import AlertAction
+from streams.supervising import Note, Takeover
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -62,6 +64,25 @@ class Deed(NamedTuple):
     subject: str | None
     address: str | None
     detail: str | None = None
+
+
+def deed_of(event: object, address: str | None) -> Deed | None:
+    """What somebody did with a call by an event that was told; ``None``: it is nobody's deed. The steps of
+    alerts are in ``STEPS``."""
+    match event:
+        case Note():
+            return Deed(event.by, "call.noted", event.call_id, address, event.id)
+        case Takeover(state="asked"):
+            return Deed(event.by, "call.takeover", event.call_id, address, f"{event.id}: {event.reason}")
+        case HintAnswer():
+            detail = f"{event.hint_id} {event.answer}"
+            return Deed(event.by, "hint.answered", event.call_id, address, detail)
+        case Whisper():
+            return Deed(event.by, "whisper.sent", event.call_id, address, event.id)
+        case WhisperSeen():
+            action: AuditAction = "whisper.confirmed" if event.confirmed else "whisper.seen"
+            return Deed(event.by, action, event.call_id, address, event.whisper_id)
+    return None
 
 
 def enter(session: Session, deeds: Sequence[Deed]) -> None:

@@ -50,6 +50,13 @@ class Beside:
             notes = [msgspec.json.decode(body, type=Note) for body in session.scalars(rows)]
         return sorted(notes, key=lambda note: note.media_ms)
 
+    def unanswered(self, before: str) -> list[Takeover]:
+        """Take-overs asked for before that moment (as ``times.written`` writes) of which nothing was told."""
+        with self._store.reading() as session:
+            rows = select(TakeoverRow.body).where(TakeoverRow.state == "asked")
+            takeovers = [msgspec.json.decode(body, type=Takeover) for body in session.scalars(rows)]
+        return [takeover for takeover in takeovers if takeover.at < before]
+
     def takeovers(self, call_id: str) -> list[Takeover]:
         """First asked first."""
         with self._store.reading() as session:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.store.tables import Base, CallRow, HintAnswerRow, HintRow, WhisperRow
+from app.store.texts import json_of
 from streams.desk import HintAnswer, Whisper, WhisperSeen, Worth, stands
 from streams.events import EventType, Hint, OutletEvent
 
@@ -68,12 +69,12 @@ class DeskProjection:
         row.answer, row.username = event.answer, event.by
 
     def whispered(self, event: Whisper, call: CallRow | None, at: str) -> None:
-        """Only while the call is live: nobody would read it after that."""
-        if call is None or call.state != "live" or event.id in self._whispers:
+        """Only while the call is live and somebody's: nobody would read it else."""
+        if call is None or call.state != "live" or call.agent is None or event.id in self._whispers:
             return
         whisper = structs.replace(event, to=call.agent, sent_at=at)
         cursor = self._publish("whisper.sent", event.call_id, at, event.media_ms, whisper=whisper)
-        row = WhisperRow(whisper_id=event.id, call_id=event.call_id, cursor=cursor, body=_json(whisper))
+        row = WhisperRow(whisper_id=event.id, call_id=event.call_id, cursor=cursor, body=json_of(whisper))
         self._whispers[event.id] = row
         self._parts.append(row)
 
@@ -89,8 +90,4 @@ class DeskProjection:
         )
         if known.to == event.by and whisper != known:
             self._publish("whisper.seen", event.call_id, at, event.media_ms, whisper=whisper)
-            row.body = _json(whisper)
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+            row.body = json_of(whisper)

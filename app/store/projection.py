@@ -15,7 +15,8 @@ from msgspec import Struct, structs
 from sqlalchemy import insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.store.audit import CLOCK, STEPS, Deed, enter
+from app.store.audit import CLOCK, STEPS, Deed, deed_of, enter
+from app.store.beside_projection import BesideProjection
 from app.store.desk_projection import DeskProjection
 from app.store.tables import (
     AlertChangeRow,
@@ -26,15 +27,14 @@ from app.store.tables import (
     EventRow,
     HintRow,
     MarkerRow,
-    NoteRow,
     OriginalRow,
     ProgressRow,
     ShadowHitRow,
-    TakeoverRow,
     UserRow,
     UtteranceRow,
 )
-from app.store.times import Patience, read
+from app.store.texts import json_of
+from app.store.times import Patience
 from streams import alert_life
 from streams.desk import HintAnswer, Whisper, WhisperSeen
 from streams.events import (
@@ -57,15 +57,13 @@ from streams.events import (
     ShadowHit,
     Taken,
     Text,
+    Traced,
     Transcript,
 )
 from streams.sealing import Sealed
 from streams.supervising import Note, Takeover
 
 Row = TypeVar("Row", bound=Base)
-
-ANSWERED_WITHIN_S = 30
-"""So long a take-over that was asked for waits for the telephony's answer, see ``app.takeover``."""
 
 
 class Stored(Struct, frozen=True):
@@ -96,7 +94,8 @@ def is_stored(event: OutletEvent) -> bool:
         | Takeover
         | HintAnswer
         | Whisper
-        | WhisperSeen,
+        | WhisperSeen
+        | Traced,
     )
 
 
@@ -119,9 +118,6 @@ class Projection:
         self._progress: dict[str, ProgressRow] = {}
         self._shadow_hits: dict[str, ShadowHitRow] = {}
         self._originals: dict[str, OriginalRow] = {}
-        self._notes: dict[str, NoteRow] = {}
-        self._takeovers: dict[str, TakeoverRow] = {}
-        """All of the calls of which one is told."""
         self._teams: dict[str, str] = {}
         """By account: the team of its agent."""
         self._parts: list[Base] = []
@@ -130,12 +126,13 @@ class Projection:
         """New rows that belong to alerts, or to hints."""
         self._deeds: list[Deed] = []
         """What people did by these events, for the audit."""
+        self._beside = BesideProjection(session, self._publish, self._parts)
         self._desk = DeskProjection(session, self._publish, self._parts, self._steps)
         self._stored: list[Stored] = []
 
     def load(self, events: Iterable[OutletEvent]) -> None:
         """Fetch what the store knows of everything these events name: twelve queries at most."""
-        events = list(events)
+        events = [event.what if isinstance(event, Traced) else event for event in events]
         ids: dict[type, set[str]] = defaultdict(set)
         agents: set[str] = set()
         for event in events:
@@ -146,11 +143,9 @@ class Projection:
                     ids[Emotion].add(event.utterance_id)
                 case Sealed():
                     ids[Sealed].add(event.utterance_id)
-                case Takeover():
-                    ids[Takeover].add(event.call_id)
                 case Progress():
                     ids[Progress].add(_progress_id(event))
-                case Alert() | Marker() | Hint() | ShadowHit() | Note():
+                case Alert() | Marker() | Hint() | ShadowHit():
                     ids[type(event)].add(event.id)
                 case Taken():
                     ids[Alert].add(event.alert_id)
@@ -174,15 +169,16 @@ class Projection:
         self._progress = self._fetch(ProgressRow.progress_id, ProgressRow, ids[Progress])
         self._shadow_hits = self._fetch(ShadowHitRow.hit_id, ShadowHitRow, ids[ShadowHit])
         self._originals = self._fetch(OriginalRow.utterance_id, OriginalRow, ids[Sealed])
-        self._notes = self._fetch(NoteRow.note_id, NoteRow, ids[Note])
-        if ids[Takeover]:
-            rows = self._session.scalars(select(TakeoverRow).where(TakeoverRow.call_id.in_(ids[Takeover])))
-            self._takeovers = {row.takeover_id: row for row in rows}
+        self._beside.load(events)
         self._desk.load(events)
 
     def apply(self, event: OutletEvent, at: str) -> Sequence[Stored]:
         """What people are told of this; nothing when the rows hold it already, or when it is not stored."""
         before = len(self._stored)
+        address: str | None = None
+        if isinstance(event, Traced):
+            address = event.address
+            event = event.what
         match event:
             case CallStarted():
                 self._started(event.call, at)
@@ -213,9 +209,9 @@ class Projection:
             case Sealed():
                 self._sealed(event, at)
             case Note():
-                self._noted(event, at)
+                self._beside.noted(event, self._calls.get(event.call_id), at)
             case Takeover():
-                self._taken_over(event, at)
+                self._beside.taken_over(event, self._calls.get(event.call_id), at)
             case HintAnswer():
                 self._desk.answered(event, self._hints.get(event.hint_id), at)
             case Whisper():
@@ -224,7 +220,10 @@ class Projection:
                 self._desk.seen(event, at)
             case _:
                 pass
-        return self._stored[before:]
+        told = self._stored[before:]
+        if told and (deed := deed_of(event, address)) is not None:
+            self._deeds.append(deed)
+        return told
 
     def finish(self) -> None:
         """Write all of it within the transaction; the caller commits."""
@@ -261,7 +260,7 @@ class Projection:
             row.cursor = self._publish("call.started", info.call_id, at, 0, call=info)
             self._session.add(row)
         else:
-            changed = row.info != _json(info)
+            changed = row.info != json_of(info)
             left = _describe(row, info)
             if row.state == "ended":  # a call closed as interrupted whose audio comes again
                 self._publish("call.started", info.call_id, at, 0, call=info, **left)
@@ -276,7 +275,7 @@ class Projection:
             self._started(event.call, at)
             return
         info = self._with_team(event.call)
-        if row.info != _json(info):
+        if row.info != json_of(info):
             left = _describe(row, info)
             self._publish("call.updated", event.call_id, at, event.media_ms, call=info, **left)
             _reach(row, event.media_ms)
@@ -301,18 +300,7 @@ class Projection:
 
     def _call(
         self,
-        event: CallEnded
-        | Gap
-        | Transcript
-        | Alert
-        | Marker
-        | Hint
-        | Emotion
-        | Progress
-        | ShadowHit
-        | Sealed
-        | Note
-        | Takeover,
+        event: CallEnded | Gap | Transcript | Alert | Marker | Hint | Emotion | Progress | ShadowHit | Sealed,
         at: str,
     ) -> CallRow:
         """The call's row. One that was never announced is opened: its alerts are not to be lost."""
@@ -343,9 +331,9 @@ class Projection:
             self._utterances[event.utterance_id] = self._add(row)
         row.role, row.start_ms, row.end_ms = event.role, event.start_ms, event.end_ms
         row.text, row.confidence, row.rejected = text.text, event.confidence, event.rejected
-        row.words = _json(event.words)
+        row.words = json_of(event.words)
         if text.text and _is_latest(call, text):
-            call.last_text = _json(text)
+            call.last_text = json_of(text)
 
     def _raised(self, event: Alert, at: str) -> None:
         self._call(event, at)
@@ -402,14 +390,14 @@ class Projection:
             cursor=cursor,
             action=change.action,
             username=change.by,
-            body=_json(change),
+            body=json_of(change),
         )
         self._steps.append(self._changes[event.id])
         self._deeds.append(Deed(change.by or CLOCK, STEPS[change.action], event.alert_id, event.address))
 
     def _marked(self, event: Marker, at: str) -> None:
         self._call(event, at)
-        row, body = self._markers.get(event.id), _json(event)
+        row, body = self._markers.get(event.id), json_of(event)
         if row is not None and row.body == body:
             return
         cursor = self._publish("marker.added", event.call_id, at, event.media_ms, marker=event)
@@ -421,7 +409,7 @@ class Projection:
 
     def _hinted(self, event: Hint, at: str) -> None:
         self._call(event, at)
-        row, body = self._hints.get(event.id), _json(event)
+        row, body = self._hints.get(event.id), json_of(event)
         if row is not None and row.body == body:
             return
         cursor = self._publish("hint.shown", event.call_id, at, event.media_ms, hint=event)
@@ -432,7 +420,7 @@ class Projection:
 
     def _felt(self, event: Emotion, at: str) -> None:
         self._call(event, at)
-        row, body = self._emotions.get(event.utterance_id), _json(event)
+        row, body = self._emotions.get(event.utterance_id), json_of(event)
         if row is not None and row.body == body:
             return
         cursor = self._publish("emotion.updated", event.call_id, at, event.media_ms, emotion=event)
@@ -444,7 +432,7 @@ class Projection:
     def _advanced(self, event: Progress, at: str) -> None:
         """The latest replaces what was; an older one is what a call processed again says on its way."""
         self._call(event, at)
-        row, body = self._progress.get(_progress_id(event)), _json(event)
+        row, body = self._progress.get(_progress_id(event)), json_of(event)
         if row is not None and (row.body == body or row.media_ms > event.media_ms):
             return
         cursor = self._publish("script.progress", event.call_id, at, event.media_ms, progress=event)
@@ -465,7 +453,7 @@ class Projection:
         if row is None:
             row = ShadowHitRow(hit_id=event.id, call_id=event.call_id, at=at)
             self._shadow_hits[event.id] = self._add(row)
-        row.rule_id, row.rule_version, row.body = event.rule_id, event.rule_version, _json(event)
+        row.rule_id, row.rule_version, row.body = event.rule_id, event.rule_version, json_of(event)
 
     def _sealed(self, event: Sealed, at: str) -> None:
         """Kept to be opened by whoever may and says why; nobody is told."""
@@ -476,40 +464,6 @@ class Projection:
             self._originals[event.utterance_id] = self._add(row)
         # Sealed again it looks different each time, and is the same.
         row.box = event.box
-
-    # ── what people do with them ──────────────────────────────────────────────────────────────────
-
-    def _noted(self, event: Note, at: str) -> None:
-        if event.id in self._notes or event.call_id not in self._calls:
-            return
-        cursor = self._publish("note.added", event.call_id, at, event.media_ms, note=event)
-        row = NoteRow(note_id=event.id, call_id=event.call_id, cursor=cursor, body=_json(event))
-        self._notes[event.id] = self._add(row)
-
-    def _taken_over(self, event: Takeover, at: str) -> None:
-        """Asked for by one at a time; its outcome is told once."""
-        if event.call_id not in self._calls:
-            return
-        row = self._takeovers.get(event.id)
-        if event.state == "asked" and (row is not None or self._is_asked_for(event, at)):
-            return
-        if event.state != "asked" and (row is None or row.state != "asked"):
-            return
-        kind: EventType = f"takeover.{event.state}"  # type: ignore[assignment]
-        cursor = self._publish(kind, event.call_id, at, event.media_ms, takeover=event)
-        if row is None:
-            row = TakeoverRow(takeover_id=event.id, call_id=event.call_id)
-            self._takeovers[event.id] = self._add(row)
-        row.cursor, row.state, row.body = cursor, event.state, _json(event)
-
-    def _is_asked_for(self, event: Takeover, at: str) -> bool:
-        """Whether one of the call waits for its answer. A server that was killed never tells one."""
-        known = (
-            msgspec.json.decode(row.body, type=Takeover)
-            for row in self._takeovers.values()
-            if row.call_id == event.call_id and row.state == "asked"
-        )
-        return any((read(at) - read(one.at)).total_seconds() < ANSWERED_WITHIN_S for one in known)
 
     # ── rows ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -553,7 +507,7 @@ class Projection:
             team=row.team,
             **content,
         )
-        self._stored.append(Stored(published, _json(published)))
+        self._stored.append(Stored(published, json_of(published)))
         return self.head
 
 
@@ -565,13 +519,13 @@ def _stand(row: AlertRow, alert: Alert) -> None:
     row.rule_id, row.rule_version, row.severity = alert.rule_id, alert.rule_version, alert.severity
     row.state, row.owner, row.escalates_at = alert.state, alert.owner, alert.escalates_at
     row.appeal = alert.appeal
-    row.body = _json(alert)
+    row.body = json_of(alert)
 
 
 def _describe(row: CallRow, info: CallInfo) -> dict[str, Place]:
     """Returns ``left`` of the event, where the call is somebody else's from now on."""
     was = Place(agent=row.agent, team=row.team)
-    row.info = _json(info)
+    row.info = json_of(info)
     row.agent, row.team, row.queue = info.agent, info.team, info.queue
     return {"left": was} if was != Place(agent=info.agent, team=info.team) else {}
 
@@ -584,7 +538,3 @@ def _reach(row: CallRow, media_ms: int) -> None:
 def _is_latest(call: CallRow, text: Text) -> bool:
     """Final transcripts of two channels may come in either order."""
     return call.last_text is None or msgspec.json.decode(call.last_text, type=Text).start_ms <= text.start_ms
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

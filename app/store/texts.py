@@ -63,9 +63,14 @@ class CleanText(TypeDecorator[str]):
         return None if value is None else clean(value)
 
 
+def json_of(value: object) -> str:
+    """As the rows hold it."""
+    return msgspec.json.encode(value).decode()
+
+
 def listed(values: Sequence[str]) -> str:
     """Several names as one column holds them; ``names`` reads them again."""
-    return msgspec.json.encode(list(values)).decode()
+    return json_of(list(values))
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -224,5 +224,6 @@ def house(
             yield House(client, store, events, settings, book)
         finally:
             client.portal.call(app.state.bench.aclose)  # type: ignore[union-attr]
+            client.portal.call(app.state.takeovers.aclose)  # type: ignore[union-attr]
             client.portal.call(events.stop)  # type: ignore[union-attr]
             store.close()

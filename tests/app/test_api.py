@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import jsonschema
 import pytest
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 from starlette.websockets import WebSocketDisconnect
 
 from app.api.attempts import FAILURES, WINDOW_S, Attempts
+from app.api.people import Readings
 from app.errors import StoreError
 from app.live import LocalLive
 from app.recorder import file_stem
@@ -280,6 +282,48 @@ def test_the_audio_is_served_in_ranges_and_listening_is_written_down_once(at: Ho
     assert (part.status_code, part.content) == (206, b"OggS")
     assert [entry.action for entry in at.store.audit.about("c1")] == ["call.audio"]
     assert at.client.get("/api/calls/c1").json()["call"]["recording"] is True
+
+
+def test_a_reading_that_could_not_be_written_down_is_written_the_next_time(
+    at: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.append(started())
+    at.log_in()
+
+    def fail(*_: object) -> None:
+        raise StoreError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(at.store.audit, "record", fail)
+        assert at.client.get("/api/calls/c1").status_code == 503
+        assert at.client.get("/api/calls/c1").status_code == 503
+    assert at.client.get("/api/calls/c1").status_code == 200
+    assert [entry.action for entry in at.store.audit.about("c1")] == ["call.read"]
+
+
+def test_who_reads_while_it_is_written_down_does_not_rely_on_an_entry_that_then_fails() -> None:
+    readings, entries = Readings(), []
+    writing, fails = Event(), Event()
+
+    def fail() -> None:
+        writing.set()
+        fails.wait(10)
+        raise StoreError("away")
+
+    def first() -> None:
+        with pytest.raises(StoreError):
+            readings.once(("li", "call.read", "c1"), fail)
+
+    one = Thread(target=first)
+    one.start()
+    assert writing.wait(10)
+    other = Thread(target=readings.once, args=(("li", "call.read", "c1"), lambda: entries.append(1)))
+    other.start()
+    fails.set()
+    one.join(10)
+    other.join(10)
+    readings.once(("li", "call.read", "c1"), lambda: entries.append(2))
+    assert entries == [1]
 
 
 def test_what_people_say_is_data_and_never_a_page(at: House) -> None:

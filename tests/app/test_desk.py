@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from app.settings import Settings
 from app.store.times import now, written
-from streams.desk import WHISPER_LENGTH
+from streams.desk import WHISPER_LENGTH, Whisper
 from streams.events import Hint
 from tests.app.store_support import (
     PASSWORD,
@@ -201,6 +201,26 @@ def test_only_supervisors_who_see_the_call_whisper_and_only_while_it_runs(at: Ho
     assert post(at, "supervisor", path, text="𠮷" * WHISPER_LENGTH)[0] == 201
     at.append(ended())
     assert post(at, "supervisor", path, text="x") == (409, "call_ended")
+
+
+def test_who_would_not_be_read_is_told_so_and_what_to_do(at: House) -> None:
+    cursor = at.outlet.head
+    for agent, code in (
+        (None, "agent_unknown"),
+        ("8001", "agent_without_desk"),
+        ("inspector", "agent_without_desk"),
+    ):
+        at.append(started("c2", agent=agent, team="A"))
+        assert post(at, "supervisor", "/api/calls/c2/whispers", text="x") == (409, code)
+    at.store.users.set_disabled("other", True)
+    at.append(started("c2", agent="other", team="A"))
+    assert post(at, "supervisor", "/api/calls/c2/whispers", text="x") == (409, "agent_without_desk")
+    at.store.users.set_disabled("other", False)
+    assert post(at, "supervisor", "/api/calls/c2/whispers", text="x")[0] == 201
+    assert told(at, cursor).count("whisper.sent") == 1
+    # An agent who goes between the question and the answer.
+    at.append(started("c3", team="A"), Whisper(id="w", call_id="c3", text="x", by="li", media_ms=0))
+    assert at.store.desk.whispers("c3") == []
 
 
 def test_whispers_to_one_call_are_bounded(at: House) -> None:

@@ -11,7 +11,9 @@ import wave
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -106,13 +108,52 @@ def test_what_was_measured_is_kept_until_the_file_is_another(tmp_path: Path) -> 
     assert peaks.kept(path) is None
 
 
+async def test_what_could_not_be_measured_is_not_tried_at_each_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, children = 0.0, 0
+    begin = asyncio.create_subprocess_exec
+
+    async def count(*given: object, **more: object) -> asyncio.subprocess.Process:
+        nonlocal children
+        children += 1
+        return await begin(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", count)
+    path = tmp_path / "c1.wav"
+    path.write_bytes(b"no sound")
+    measuring = peaks.Measuring(clock=lambda: now_s)
+
+    async def ask() -> int:
+        with pytest.raises(peaks.Unreadable):
+            await measuring.peaks(path, 60)
+        return children
+
+    assert [await ask(), await ask()] == [1, 1]
+    now_s = peaks.AGAIN_S
+    assert [await ask(), await ask()] == [2, 2]
+    # Another file in its place is another matter.
+    whole = await recorded(tmp_path / "other", seconds=1)
+    whole.replace(path)
+    assert await measuring.peaks(path, 60) is not None
+    await measuring.aclose()
+
+
 # ── a piece of it ─────────────────────────────────────────────────────────────────────────────────
+
+
+def cut(path: Path, start_ms: int, end_ms: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(100)
+        found = clip(file, start_ms, end_ms)
+        assert not file.closed
+        return found
 
 
 @pytest.mark.parametrize("kind", ["running", "opus"])
 def test_a_clip_is_where_it_says(kind: str, recording: Path, opus: Path) -> None:
     path = recording if kind == "running" else opus
-    rate, found = samples(clip(path, 20_000, 23_000))
+    rate, found = samples(cut(path, 20_000, 23_000))
     assert (rate, found.shape) == (16_000, (48_000, 2))
     loud = np.abs(found.astype(int)).reshape(30, 1600, 2).mean(axis=1)
     agent, customer = loud[:, 0] > 1000, loud[:, 1] > 1000
@@ -124,9 +165,9 @@ def test_a_clip_is_where_it_says(kind: str, recording: Path, opus: Path) -> None
 
 
 def test_a_clip_beyond_the_end_is_what_there_is(recording: Path) -> None:
-    _, found = samples(clip(recording, (SECONDS - 1) * 1000, SECONDS * 1000 + 60_000))
+    _, found = samples(cut(recording, (SECONDS - 1) * 1000, SECONDS * 1000 + 60_000))
     assert abs(len(found) - 16_000) <= 1600
-    _, none = samples(clip(recording, 90_000, 95_000))
+    _, none = samples(cut(recording, 90_000, 95_000))
     assert len(none) == 0
 
 
@@ -157,8 +198,15 @@ def at(tmp_path: Path) -> Iterator[House]:
         yield house_
 
 
+def taken(at: House) -> httpx.Response:
+    return at.client.get("/api/calls/c1/alerts/a20/evidence")
+
+
 def export(at: House) -> tuple[str, dict[str, bytes]]:
-    answer = at.client.get("/api/calls/c1/alerts/a20/evidence")
+    return unpacked(taken(at))
+
+
+def unpacked(answer: httpx.Response) -> tuple[str, dict[str, bytes]]:
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
     with zipfile.ZipFile(io.BytesIO(answer.content)) as packed:
         assert packed.testzip() is None
@@ -170,7 +218,8 @@ def export(at: House) -> tuple[str, dict[str, bytes]]:
 
 def test_the_archive_opens_its_hashes_match_and_taking_it_is_written_down(at: House) -> None:
     at.log_in("inspector")
-    folder, files = export(at)
+    answer = taken(at)
+    folder, files = unpacked(answer)
     assert folder == name_of("c1", "a20")
     manifest = json.loads(files.pop("manifest.json"))
     assert set(manifest["files"]) == set(files)
@@ -192,7 +241,8 @@ def test_the_archive_opens_its_hashes_match_and_taking_it_is_written_down(at: Ho
         "comment",
     )
     entry = at.store.audit.about("c1")[0]
-    assert (entry.username, entry.action, entry.detail) == ("inspector", "call.exported", "a20")
+    assert (entry.username, entry.action) == ("inspector", "call.exported")
+    assert entry.detail == f"a20: sha256 {hashlib.sha256(answer.content).hexdigest()}"
 
 
 def test_the_page_in_it_shows_markup_as_text(at: House) -> None:
@@ -209,6 +259,57 @@ def test_without_a_recording_there_is_everything_else(at: House) -> None:
     at.log_in("supervisor")
     assert "audio.wav" not in export(at)[1]
     path.unlink()
+    assert "audio.wav" not in export(at)[1]
+
+
+@pytest.mark.parametrize("moment", ["open", "clip"])
+def test_a_recording_that_becomes_opus_meanwhile_is_in_it_all_the_same(
+    moment: str, at: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking for it and opening it, and between cutting the clip and telling what it is of."""
+    path = find(at.settings.recordings, "c1")
+    assert path is not None
+    before = path.read_bytes()
+
+    def become_opus() -> None:
+        if path.exists():
+            transcoding.replace(path)
+
+    def found(folder: Path, call_id: str) -> Path | None:
+        there = find(folder, call_id)
+        become_opus()
+        return there
+
+    def cut(*given: Any) -> bytes:
+        whole = clip(*given)
+        become_opus()
+        return whole
+
+    monkeypatch.setattr("app.api.evidence.find", found if moment == "open" else find)
+    monkeypatch.setattr("app.api.evidence.clip", cut)
+    at.log_in("supervisor")
+    files = export(at)[1]
+    assert not path.exists()
+    of = before if moment == "clip" else path.with_suffix(".ogg").read_bytes()
+    assert json.loads(files["manifest.json"])["recording"] == {
+        "name": path.name if moment == "clip" else path.with_suffix(".ogg").name,
+        "bytes": len(of),
+        "sha256": hashlib.sha256(of).hexdigest(),
+    }
+    assert len(samples(files["audio.wav"])[1]) == (35_500 - 5_000) * 16
+
+
+def test_a_disk_that_fails_costs_what_was_not_read(at: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    at.log_in("supervisor")
+    with monkeypatch.context() as failing:
+        failing.setattr("app.api.evidence.hashlib.file_digest", fail)
+        files = export(at)[1]
+    assert json.loads(files["manifest.json"])["recording"] is None
+    assert "audio.wav" in files
+    monkeypatch.setattr("app.api.evidence.clip", fail)
     assert "audio.wav" not in export(at)[1]
 
 
@@ -232,6 +333,7 @@ def test_a_page_gets_the_waveform_of_an_ended_call_and_of_no_running_one(at: Hou
         answer = at.client.get("/api/calls/c1/peaks?points=100").json()
     assert [len(channel) for channel in answer["channels"]] == [100, 100]
     assert answer["bin_ms"] == 400
+    assert [entry.action for entry in at.store.audit.about("c1")] == ["call.peaks"]
     path = find(at.settings.recordings, "c1")
     assert path is not None
     path.write_bytes(b"no sound")

@@ -1,10 +1,8 @@
-"""Reading what was masked, notes and take-overs, over HTTP and in the log."""
+"""Reading what was masked, and notes, over HTTP and in the log; see ``test_takeover``, too."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,22 +11,20 @@ import httpx
 import msgspec
 import pytest
 
+from app.errors import StoreError
 from app.sealing import Keyring
-from app.settings import Settings
 from app.store import Store
-from app.takeover import Takeovers, signature
-from streams.events import CallInfo, Published
 from streams.sealing import Sealed
-from streams.supervising import NOTE_LENGTH, REASON_LENGTH, Note, Takeover
+from streams.supervising import NOTE_LENGTH, NOTES_MOST, REASON_LENGTH, Note
 from streams.telling import Teller
-from tests.app.store_support import House, ended, house, open_store, said, started
+from tests.app.store_support import House, house, open_store, said, started
+from tests.app.test_takeover import asked
 
 SPOKEN, MASKED = "我的手机是13912345678", "我的手机是*******5678"
 KEY = base64.b64encode(b"k" * 32).decode()
 RING = Keyring([b"k" * 32])
 UTTERANCE = "c1:customer:0"
 HEADERS = {"X-Duting": "1"}
-TAKEOVER = {"takeover_url": "https://pbx.bank.example/take", "takeover_secret": "sixteen characters"}
 
 
 def masked(box: str | None = None) -> tuple[Any, ...]:
@@ -106,8 +102,6 @@ def test_the_original_is_in_no_answer_no_event_and_in_no_row_that_can_be_read(at
 def test_where_the_audit_cannot_be_written_nothing_is_answered(
     at: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.errors import StoreError
-
     at.log_in("supervisor")
 
     def fail(*_: Any) -> None:
@@ -189,6 +183,36 @@ def test_a_note_is_bounded_and_says_something(at: House) -> None:
     assert at.client.post("/api/calls/c1/notes", headers=headers, content=broken).status_code in (201, 422)
 
 
+def test_a_call_takes_so_many_notes_and_then_says_so(at: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("app.store.beside_projection.NOTES_MOST", "app.api.supervising.NOTES_MOST"):
+        monkeypatch.setattr(place, 3)
+    notes = [
+        Note(id=f"n{number}", call_id=call, media_ms=0, by="li", at="2026-01-01T00:00:00.000Z", text="x")
+        for number, call in enumerate(["c1", "c1", "c2"])
+    ]
+    at.append(started("c2", agent="agent", team="A"))
+    at.append(*notes, notes[0])
+    at.log_in("supervisor")
+    assert [write(at, "y").status_code for _ in range(3)] == [201, 409, 409]
+    refused = write(at, "y").json()["error"]
+    assert (refused["code"], refused["limit"]) == ("too_many_notes", "3")
+    assert len(at.store.beside.notes("c1")) == 3
+    assert [entry.action for entry in at.store.audit.about("c1")] == ["call.noted"] * 3
+
+
+def test_many_notes_at_the_same_time_are_not_more(database_url: str) -> None:
+    store = open_store(database_url)
+    at = "2026-01-01T00:00:00.000Z"
+    notes = [
+        Note(id=f"n{number}", call_id="c1", media_ms=0, by="li", at=at, text="x")
+        for number in range(NOTES_MOST + 5)
+    ]
+    store.log.append([(started(), at), *((note, at) for note in notes[:-3])])
+    assert store.log.append([(note, at) for note in notes[-3:]]) == [[], [], []]
+    assert len(store.beside.notes("c1")) == NOTES_MOST
+    store.close()
+
+
 def test_the_agent_of_the_call_is_not_told_of_notes_and_reads_none(at: House) -> None:
     note = Note(id="n1", call_id="c1", media_ms=0, by="li", at="2026-01-01T00:00:00.000Z", text="注意")
     at.log_in("agent")
@@ -205,128 +229,6 @@ def test_the_agent_of_the_call_is_not_told_of_notes_and_reads_none(at: House) ->
     assert write(at, "x").status_code == 403
 
 
-# ── take-overs ────────────────────────────────────────────────────────────────────────────────────
-
-
-def asked(number: int = 1, at: str = "2026-01-01T00:00:00.000Z", **changes: Any) -> Takeover:
-    content: dict[str, Any] = {"id": f"t{number}", "call_id": "c1", "media_ms": 900, "by": "li"}
-    return Takeover(**(content | {"at": at, "reason": "承诺保本"} | changes))
-
-
-def test_of_several_who_ask_one_is_heard_and_an_outcome_is_told_once(database_url: str) -> None:
-    store = open_store(database_url)
-
-    def told(second: int, *takeovers: Takeover) -> list[str]:
-        at = f"2026-01-01T00:00:{second:02}.000Z"
-        return [
-            one.published.type for stored in store.log.append([(t, at) for t in takeovers]) for one in stored
-        ]
-
-    store.log.append([(started(), "2026-01-01T00:00:00.000Z")])
-    assert told(0, asked(1), asked(2), asked(1)) == ["takeover.asked"]
-    assert told(9, asked(3)) == []
-    failed = asked(1, state="failed", attempts=3, problem="timeout")
-    assert told(10, failed, failed, asked(9, state="accepted")) == ["takeover.failed"]
-    assert told(11, asked(4)) == ["takeover.asked"]
-    assert [one.state for one in store.beside.takeovers("c1")] == ["failed", "asked"]
-    # One whose server was killed before it had an answer does not stand in the way for ever.
-    assert told(45, asked(5, at="2026-01-01T00:00:45.000Z")) == ["takeover.asked"]
-    store.close()
-
-
-class Pbx:
-    """A telephony that answers what it is told to, and keeps what it was asked."""
-
-    def __init__(self, *answers: int | Exception) -> None:
-        self.answers, self.asked = list(answers), []  # type: ignore[var-annotated]
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx.Response(answer, text="x" * 100)
-
-
-async def outcome(*answers: int | Exception) -> tuple[Takeover, Pbx, list[float]]:
-    told: list[Any] = []
-    pauses: list[float] = []
-
-    async def append(events: Any) -> None:
-        told.extend(events)
-
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
-
-    pbx = Pbx(*answers)
-    settings = Settings(_env_file=None, **TAKEOVER)  # type: ignore[call-arg, arg-type]
-    takeovers = Takeovers(settings, append, httpx.MockTransport(pbx), pause, lambda: 1_700_000_000.5)
-    takeovers.ask(asked(), CallInfo(call_id="c1", agent="8001", customer="1390000"))
-    for task in list(takeovers._running):
-        await task
-    assert not takeovers._running
-    return told[0], pbx, pauses
-
-
-async def test_a_telephony_that_agrees_is_asked_once_and_signed_to() -> None:
-    told, pbx, _ = await outcome(204)
-    assert (told.state, told.status, told.attempts) == ("accepted", 204, 1)
-    request = pbx.asked[0]
-    body = msgspec.json.decode(request.content)
-    assert (body["call_id"], body["reason"], body["agent"]) == ("c1", "承诺保本", "8001")
-    assert b"1390000" not in request.content
-    assert request.headers["x-duting-timestamp"] == "1700000000"
-    expected = hmac.new(b"sixteen characters", b"1700000000." + request.content, hashlib.sha256).hexdigest()
-    assert request.headers["x-duting-signature"] == f"sha256={expected}"
-    assert signature("sixteen characters", "1700000000", request.content) == f"sha256={expected}"
-
-
-async def test_one_that_refuses_is_not_asked_again() -> None:
-    told, pbx, pauses = await outcome(404)
-    assert (told.state, told.problem, told.status) == ("failed", "refused", 404)
-    assert (len(pbx.asked), pauses) == (1, [])
-
-
-async def test_one_that_stumbles_is_asked_again_with_the_same_key() -> None:
-    told, pbx, pauses = await outcome(503, httpx.ConnectError("no"), 200)
-    assert (told.state, told.attempts) == ("accepted", 3)
-    assert len({request.headers["idempotency-key"] for request in pbx.asked}) == 1
-    assert pauses == [1.0, 3.0]
-
-
-async def test_one_that_never_answers_has_failed_and_a_redirect_is_not_followed() -> None:
-    told, _, _ = await outcome(*[httpx.ReadTimeout("late")] * 3)
-    assert (told.state, told.problem, told.status, told.attempts) == ("failed", "timeout", None, 3)
-    told, pbx, _ = await outcome(302, 302, 302)
-    assert (told.state, told.problem, len(pbx.asked)) == ("failed", "unreachable", 3)
-
-
-def test_a_take_over_is_asked_for_by_people_told_written_down_and_answered(tmp_path: Path) -> None:
-    told: list[Published] = []
-    with house(tmp_path, set_=TAKEOVER) as at:
-        app: Any = at.client.app
-        app.state.takeovers._transport = httpx.MockTransport(Pbx(200))
-        at.append(started())
-        at.log_in("supervisor")
-        body = {"reason": "客户情绪激动"}
-        assert at.client.get("/api/calls/c1").json()["takeover_possible"] is True
-        first = at.client.post("/api/calls/c1/takeover", headers=HEADERS, json=body)
-        assert (first.status_code, first.json()["state"]) == (202, "asked")
-        for task in list(app.state.takeovers._running):
-            at.client.portal.call(_done, task)  # type: ignore[union-attr]
-        entry = at.store.audit.about("c1")[0]
-        assert (entry.action, entry.detail) == ("call.takeover", f"{first.json()['id']}: 客户情绪激动")
-        told = [stored.published for stored in at.store.log.read(0, 100, 100)]
-        assert [one.type for one in told[1:]] == ["takeover.asked", "takeover.accepted"]
-        at.append(ended())
-        late = at.client.post("/api/calls/c1/takeover", headers=HEADERS, json=body)
-        assert late.json()["error"]["code"] == "call_ended"
-
-
-async def _done(task: Any) -> None:
-    await task
-
-
 def test_without_an_address_the_button_says_so(at: House) -> None:
     at.log_in("supervisor")
     answer = at.client.post("/api/calls/c1/takeover", headers=HEADERS, json={"reason": "x"})
@@ -334,15 +236,6 @@ def test_without_an_address_the_button_says_so(at: House) -> None:
     at.log_in("inspector")
     answer = at.client.post("/api/calls/c1/takeover", headers=HEADERS, json={"reason": "x"})
     assert answer.status_code == 403
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"takeover_url": "http://pbx.example/x", "takeover_secret": "s" * 16}, {"takeover_url": "https://x"}],
-)
-def test_an_address_without_tls_or_without_a_secret_is_refused(settings: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="DUTING_TAKEOVER"):
-        Settings(_env_file=None, **settings)  # type: ignore[call-arg, arg-type]
 
 
 def test_everything_beside_a_call_is_there_after_a_restart(database_url: str) -> None:

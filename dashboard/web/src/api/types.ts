@@ -266,7 +266,7 @@ export interface Takeover {
   attempts: number
   /** Of HTTP. */
   status: number | null
-  problem: 'refused' | 'unreachable' | 'timeout' | null
+  problem: 'refused' | 'unreachable' | 'timeout' | 'lost' | null
 }
 
 /** How loud a recording is: the largest sample of each bin, 255 is full scale. */

@@ -384,6 +384,7 @@ const en: Messages = {
       refused: 'the telephony refused ({status})',
       unreachable: 'the telephony gave no good answer ({n} attempts)',
       timeout: 'the telephony did not answer in time ({n} attempts)',
+      lost: 'the server was cut off before an answer came. The call may have been handed over: ask the telephony',
     },
   },
   evidence: {

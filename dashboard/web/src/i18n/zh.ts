@@ -378,6 +378,7 @@ const zh = {
       refused: '话务系统拒绝（{status}）',
       unreachable: '话务系统没有正常答复（试了 {n} 次）',
       timeout: '话务系统没有及时答复（试了 {n} 次）',
+      lost: '服务器中断，没等到答复。电话可能已转接，请向话务系统核实',
     },
   },
   evidence: {
