@@ -35,6 +35,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import BufferedReader
 from pathlib import Path
 
 import av
@@ -88,6 +89,21 @@ def find(folder: Path, call_id: str) -> Path | None:
             return found
         found = there
     raise AssertionError("the names never end")
+
+
+def opened(folder: Path, call_id: str) -> BufferedReader | None:
+    """The recording of a call, open: it stays what it is, whatever its name becomes. ``None``: there is none.
+
+    Raises ``OSError`` where it cannot be read.
+    """
+    for _ in range(5):
+        path = find(folder, call_id)
+        if path is None:
+            return None
+        # Between the two it may have become Opus, under another name.
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("rb")
+    return None
 
 
 def _stems(folder: Path, call_id: str) -> Iterator[Path]:

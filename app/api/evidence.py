@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +20,7 @@ from app.api.people import Exporter, address_of, check_sight
 from app.api.problems import Problem
 from app.clip import clip
 from app.outlet import Outlet
-from app.recorder import find
+from app.recorder import opened
 from app.store import Store
 from app.store.times import now, written
 
@@ -33,7 +32,6 @@ AT_ONCE: Final = 2
 """Archives made at the same time; others wait."""
 WAITING: Final = 20
 STEPS: Final = 500
-LOOKS: Final = 5
 """For a recording that is gone whenever it is to be opened."""
 
 
@@ -113,18 +111,11 @@ def _archive(request: Request, call_id: str, alert_id: str, username: str) -> by
 def _opened(folder: Path, call_id: str) -> BufferedReader | None:
     """The recording, once for all that is told of it: what is open stays what it is, whatever becomes of its
     name. ``None``: there is none, or it cannot be read."""
-    for _ in range(LOOKS):
-        path = find(folder, call_id)
-        if path is None:
-            return None
-        try:
-            # Between the two it may have become Opus, under another name.
-            with suppress(FileNotFoundError):
-                return path.open("rb")
-        except OSError as error:
-            log.warning("evidence.without_sound", file=path.name, error=type(error).__name__)
-            return None
-    return None
+    try:
+        return opened(folder, call_id)
+    except OSError as error:
+        log.warning("evidence.without_sound", error=type(error).__name__)
+        return None
 
 
 def _clip(recording: BufferedReader, start_ms: int, end_ms: int) -> bytes | None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BufferedReader
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 from msgspec import Struct
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from app.api import views
 from app.api.people import Hearer, check_sight, record_reading
 from app.api.problems import Problem
 from app.peaks import Crowded, Measuring, Unreadable, coarser
-from app.recorder import LASTING, find
+from app.recorder import LASTING, find, opened
 from app.store import Store
 
 router = APIRouter(tags=["calls"])
@@ -30,11 +32,33 @@ def has_recording(request: Request) -> Callable[[str], bool]:
 async def audio(call_id: str, request: Request, person: Hearer) -> Response:
     """WAV, later Ogg with Opus; agent left, customer right. Byte ranges; of running calls, what there is."""
     await check_sight(request, person, call_id)
-    path = await run_in_threadpool(find, request.app.state.settings.recordings, call_id)
-    if path is None:
+    try:
+        file = await run_in_threadpool(opened, request.app.state.settings.recordings, call_id)
+    except OSError:
+        file = None
+    if file is None:
         raise Problem("no_recording")
-    await run_in_threadpool(record_reading, request, person, "call.audio", call_id)
-    return FileResponse(path, media_type="audio/ogg" if path.suffix == LASTING else "audio/wav")
+    try:
+        await run_in_threadpool(record_reading, request, person, "call.audio", call_id)
+    except BaseException:
+        file.close()
+        raise
+    return _Recording(file)
+
+
+class _Recording(FileResponse):
+    """Of an open file: it may get another name before it is sent, or none."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file = file
+        kind = "audio/ogg" if str(file.name).endswith(LASTING) else "audio/wav"
+        super().__init__(f"/dev/fd/{file.fileno()}", media_type=kind)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
 
 
 WAIT_S = 5.0

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from pydantic import SecretStr
 from starlette.websockets import WebSocketDisconnect
 
+from app.api import recordings
 from app.api.attempts import FAILURES, WINDOW_S, Attempts
 from app.api.people import Readings
 from app.errors import StoreError
@@ -282,6 +283,26 @@ def test_the_audio_is_served_in_ranges_and_listening_is_written_down_once(at: Ho
     assert (part.status_code, part.content) == (206, b"OggS")
     assert [entry.action for entry in at.store.audit.about("c1")] == ["call.audio"]
     assert at.client.get("/api/calls/c1").json()["call"]["recording"] is True
+
+
+def test_audio_that_gets_another_name_while_it_is_asked_for_is_sent_all_the_same(
+    at: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.append(started())
+    at.log_in()
+    at.settings.recordings.mkdir()
+    running = at.settings.recordings / f"{file_stem('c1')}.wav"
+    running.write_bytes(b"RIFF" + bytes(96))
+    record = recordings.record_reading
+
+    def meanwhile(*given: object) -> None:
+        record(*given)
+        running.unlink()
+
+    monkeypatch.setattr(recordings, "record_reading", meanwhile)
+    answer = at.client.get("/api/calls/c1/audio")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
+    assert answer.content == b"RIFF" + bytes(96)
 
 
 def test_a_reading_that_could_not_be_written_down_is_written_the_next_time(

@@ -285,7 +285,7 @@ def test_a_recording_that_becomes_opus_meanwhile_is_in_it_all_the_same(
         become_opus()
         return whole
 
-    monkeypatch.setattr("app.api.evidence.find", found if moment == "open" else find)
+    monkeypatch.setattr("app.recorder.find", found if moment == "open" else find)
     monkeypatch.setattr("app.api.evidence.clip", cut)
     at.log_in("supervisor")
     files = export(at)[1]
