@@ -40,6 +40,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "duting"))
 
 LIVE = (
     "tests/test_cluster.py",
+    "tests/test_cluster_rules.py",
     "tests/test_hostile.py",
     "tests/test_end_to_end.py",
     "tests/test_watchdog.py",
