@@ -1,5 +1,5 @@
 /**
- * What the server sends. Field names are those of `streams/events.py`; `…_ms` is media time.
+ * What the server sends. Field names are those of `streams/events`; `…_ms` is media time.
  * Fields at their default may be left out of events, hence the optional ones.
  */
 
