@@ -151,8 +151,13 @@ def test_only_the_settings_read_the_environment() -> None:
 
 
 def pure_sources() -> list[Path]:
-    streams = [ROOT / "streams" / f"{name}.py" for name in PURE]
-    return [*sources("detectors"), *(path for path in streams if path.exists())]
+    return [*sources("detectors"), *(path for name in PURE for path in of_streams(name))]
+
+
+def of_streams(name: str) -> list[Path]:
+    """The file of that name, or the files of the package."""
+    file = ROOT / "streams" / f"{name}.py"
+    return [file] if file.exists() else sorted((ROOT / "streams" / name).glob("*.py"))
 
 
 @pytest.mark.parametrize("path", pure_sources(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -173,7 +178,7 @@ def test_the_core_reads_no_clock_and_waits_for_nothing(path: Path) -> None:
 
 
 def test_the_pure_files_of_streams_are_where_the_design_says() -> None:
-    assert not [name for name in PURE if not (ROOT / "streams" / f"{name}.py").exists()]
+    assert not [name for name in PURE if not of_streams(name)]
 
 
 def test_the_top_level_holds_only_the_folders_of_the_design() -> None:
