@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from pydantic import AfterValidator, AwareDatetime
 
 from app.api import views
 from app.api.people import Reader, in_sight, record_reading
@@ -14,8 +16,22 @@ from app.api.recordings import has_recording
 from app.outlet import Outlet
 from app.rights import may, sight_of
 from app.store import Store
+from app.store.calls import Wanted
+from streams.events import Severity
 
 router = APIRouter(tags=["calls"])
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a time between the years 1 and 9999 in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+LONGEST: Final = 200
+"""Characters of an account or a queue that is looked for."""
 
 
 @router.get("/api/calls")
@@ -23,14 +39,31 @@ def calls(
     request: Request,
     person: Reader,
     state: Literal["live", "ended", "all"] = "all",
+    agent: Annotated[str | None, Query(max_length=LONGEST)] = None,
+    queue: Annotated[str | None, Query(max_length=LONGEST)] = None,
+    severity: Severity | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
 ) -> Response:
-    """Calls in sight, last begun first. ``next`` of an answer is ``before`` of the page that follows."""
+    """Calls in sight, last begun first. ``next`` of an answer is ``before`` of the page that follows.
+
+    ``severity``: with an alert of it that was not taken back; ``since`` and ``until`` (not included): when
+    they began, RFC 3339 with an offset.
+    """
     store: Store = request.app.state.store
     outlet: Outlet = request.app.state.outlet
     recorded = has_recording(request)
-    page = store.calls.page(state, limit, None if before is None else int(before), sight_of(person))
+    wanted = Wanted(
+        state=None if state == "all" else state,
+        agent=agent,
+        queue=queue,
+        severity=severity,
+        since=since,
+        until=until,
+    )
+    page = store.calls.page(wanted, limit, None if before is None else int(before), sight_of(person))
     return views.answer(
         views.CallPage(
             calls=[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -12,7 +13,9 @@ from sqlalchemy.orm import Session
 from app.rights import Sight
 from app.store.log import head_of
 from app.store.tables import AlertRow, CallRow, EmotionRow, MarkerRow, ProgressRow, UtteranceRow
-from streams.events import CallEnded, Emotion, Place, Progress
+from app.store.texts import clean
+from app.store.times import written
+from streams.events import CallEnded, Emotion, Place, Progress, Severity
 
 if TYPE_CHECKING:
     from app.store.database import Store
@@ -48,6 +51,19 @@ class Floor(NamedTuple):
     """By ``call_id``: of its last minutes, in order."""
     progress: dict[str, list[Progress]]
     """By ``call_id``: one of each script, the last changed last."""
+
+
+class Wanted(NamedTuple):
+    """Which calls somebody looks for; ``None``: whichever."""
+
+    state: Literal["live", "ended"] | None = None
+    agent: str | None = None
+    queue: str | None = None
+    severity: Severity | None = None
+    """With an alert of it that nobody has taken back."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """Begun from ``since`` on and before ``until``."""
 
 
 class CallFile(NamedTuple):
@@ -131,13 +147,10 @@ class Calls:
                 _progress(session, sight),
             )
 
-    def page(
-        self, state: Literal["live", "ended", "all"], limit: int, before: int | None, sight: Sight
-    ) -> Page:
-        """Calls in sight, last begun first."""
-        query = select(CallRow).where(within(sight)).order_by(CallRow.cursor.desc()).limit(limit + 1)
-        if state != "all":
-            query = query.where(CallRow.state == state)
+    def page(self, wanted: Wanted, limit: int, before: int | None, sight: Sight) -> Page:
+        """Those of the wanted calls that are in sight, last begun first."""
+        query = select(CallRow).where(within(sight), *_wanted(wanted))
+        query = query.order_by(CallRow.cursor.desc()).limit(limit + 1)
         if before is not None:
             query = query.where(CallRow.cursor < before)
         with self._store.reading() as session:
@@ -281,6 +294,26 @@ class Calls:
 def _batches(ids: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
     """A statement takes only so many parameters."""
     return (ids[at : at + size] for at in range(0, len(ids), size))
+
+
+def _wanted(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
+    if wanted.state is not None:
+        yield CallRow.state == wanted.state
+    if wanted.agent is not None:
+        yield CallRow.agent == clean(wanted.agent)
+    if wanted.queue is not None:
+        yield CallRow.queue == clean(wanted.queue)
+    if wanted.severity is not None:
+        raised = select(AlertRow.alert_id).where(
+            AlertRow.call_id == CallRow.call_id,
+            AlertRow.severity == wanted.severity,
+            AlertRow.state.not_in(TAKEN_BACK),
+        )
+        yield raised.exists()
+    if wanted.since is not None:
+        yield CallRow.started_at >= written(wanted.since)
+    if wanted.until is not None:
+        yield CallRow.started_at < written(wanted.until)
 
 
 def within(sight: Sight) -> ColumnElement[bool]:

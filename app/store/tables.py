@@ -49,6 +49,8 @@ class CallRow(Base):
         Index(None, "cursor", unique=True),
         Index(None, "team", "cursor"),
         Index(None, "agent", "cursor"),
+        Index(None, "queue", "cursor"),
+        Index(None, "started_at"),
     )
 
     call_id: Mapped[str] = mapped_column(primary_key=True)

@@ -158,8 +158,8 @@ export const api = {
   floor: () => request<Floor>('GET', '/api/floor'),
   figures: () => request<Figures>('GET', '/api/floor/figures'),
   call: (id: string) => request<CallDetail>('GET', `/api/calls/${segment(id)}`),
-  calls: (state: 'live' | 'ended' | 'all', before: string | null, limit = 50) => {
-    const query = new URLSearchParams({ state, limit: String(limit) })
+  calls: (wanted: Record<string, string>, before: string | null, limit = 50) => {
+    const query = new URLSearchParams({ ...wanted, limit: String(limit) })
     if (before !== null) query.set('before', before)
     return request<CallPage>('GET', `/api/calls?${query}`)
   },

@@ -407,6 +407,15 @@ const en: Messages = {
     alerts: 'Alerts',
     lastWords: 'Last words',
     empty: 'No calls',
+    search: {
+      label: 'Look for calls',
+      anyAlert: 'With or without alerts',
+      with: 'With an alert: {severity}',
+      from: 'From',
+      to: 'to',
+      clear: 'Clear',
+      nothing: 'No call is like that',
+    },
     noMore: 'That is all',
   },
   appeals: {

@@ -401,6 +401,15 @@ const zh = {
     alerts: '警报',
     lastWords: '最后一句',
     empty: '没有通话记录',
+    search: {
+      label: '查找通话',
+      anyAlert: '有无警报均可',
+      with: '有{severity}警报',
+      from: '自',
+      to: '至',
+      clear: '清除条件',
+      nothing: '没有符合条件的通话',
+    },
     noMore: '没有更多了',
   },
   appeals: {
