@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from msgspec.structs import replace
 
-from streams.events import CallEnded, Evidence, Hint, Step
+from streams.events import CallEnded, CallInfo, CallUpdated, Evidence, Hint, Step
 from tests.app.store_support import alert, marker, progress, said, started
 from tests.floors import LOADED, SCREEN, Floor, chromium, floor_for
 
@@ -36,7 +36,7 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             "attributes": {"branch": MARKUP[:64]},
         }
         running.append(
-            started("markup", **told),
+            started("markup", **told | {"agent": "8002"}),
             said(500, MARKUP, "markup"),
             said(2000, "字" * 10_000, "markup", role="customer"),
             progress(call_id="markup", script=MARKUP),
@@ -54,6 +54,8 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
         for what in ("notes", "whispers"):
             written = {"text": MARKUP, **({"media_ms": 500} if what == "notes" else {})}
             assert root.post(f"/api/calls/markup/{what}", json=written).status_code == 201
+        # From here on nobody has an account who could read a whisper.
+        running.append(CallUpdated(call=CallInfo(call_id="markup", **told), media_ms=3000))
         rest = {"version": MARKUP, "name": names, "rules": [{"id": MARKUP}]}
         pack = "".join(["id: markup\n", *(f"{key}: {json.dumps(value)}\n" for key, value in rest.items())])
         assert root.post("/api/rules/drafts", json={"text": pack, "note": MARKUP}).status_code == 201
