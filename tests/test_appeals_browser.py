@@ -60,6 +60,17 @@ def test_an_appeal_comes_to_the_list_by_itself_and_is_answered_there(browser: An
     page.locator("[data-testid=alert-appeal][data-appeal=accepted]").wait_for(timeout=WITHIN_MS)
     assert item.get_attribute("data-state") == "false_alarm"
 
+    # The next one comes above it, and takes neither the answered one nor what is being written.
+    page.get_by_test_id("alert-comment-text").fill("写到一半")
+    assert floor.session("8002").post("/api/alerts/a20/appeal", json={"reason": "不是我"}).status_code == 200
+    page.locator("[data-alert-id=a20]").wait_for(timeout=WITHIN_MS)
+    assert [one.get_attribute("data-alert-id") for one in item.all()] == ["a20", "a10"]
+    assert page.get_by_test_id("alert-comment-text").input_value() == "写到一半"
+    assert (
+        floor.session("li").post("/api/alerts/a20/reject-appeal", json={"reason": "原话"}).status_code == 200
+    )
+    page.locator("[data-alert-id=a20] [data-appeal=rejected]").wait_for(timeout=WITHIN_MS)
+
     page.reload()
     page.get_by_test_id("no-appeals").wait_for()
     page.goto(f"{floor.address}/appeals?state=accepted")

@@ -180,8 +180,10 @@ export const api = {
   verifyAudit: () => request<AuditVerdict>('POST', '/api/audit/verify'),
   alertStep: (id: string, step: AlertStep, wish: AlertWish) =>
     request<FloorAlert>('POST', `/api/alerts/${segment(id)}/${step}`, wish),
-  appeals: (appeal: Appeal, before: string | null) =>
-    request<{ alerts: FloorAlert[]; next: string | null }>('GET', `/api/alerts?${new URLSearchParams({ appeal, ...(before ? { before } : {}) })}`),
+  appeals: (appeal: Appeal, before: string | null, limit: number) => {
+    const query = new URLSearchParams({ appeal, limit: String(limit), ...(before ? { before } : {}) })
+    return request<{ alerts: FloorAlert[]; next: string | null }>('GET', `/api/alerts?${query}`)
+  },
   alertHistory: (id: string) => request<AlertHistory>('GET', `/api/alerts/${segment(id)}/history`),
   assignees: () => request<{ people: User[] }>('GET', '/api/alerts/assignees'),
   peaks: (id: string, points: number) => request<Waveform>('GET', `/api/calls/${segment(id)}/peaks?points=${points}`),

@@ -1,9 +1,9 @@
 /** Which calls somebody looks for: in the address of the page, so that a list can be passed on. */
 
 import type { Severity } from '@/api/types'
+import { SEVERITIES } from '@/feed/order'
 
 export const STATES = ['all', 'live', 'ended'] as const
-export const SEVERITIES = ['critical', 'warning', 'info'] as const satisfies readonly Severity[]
 
 export interface Search {
   state: (typeof STATES)[number]
